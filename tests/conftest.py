@@ -1,0 +1,15 @@
+"""
+What every test stands on: settings that come from the test alone.
+
+Fixtures that only one folder needs live in that folder.
+"""
+
+import os
+
+
+def pytest_configure() -> None:
+    """
+    Leave no JOBSVC_* variable of the caller's shell in force, neither here nor in a process that a test starts.
+    """
+    for name in [name for name in os.environ if name.startswith("JOBSVC_")]:
+        del os.environ[name]
