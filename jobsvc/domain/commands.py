@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from msgspec import Raw, Struct
+from msgspec import UNSET, Raw, Struct, UnsetType
 
 from jobsvc.domain.events import Failure, Submission, Terms
 from jobsvc.domain.words import SYSTEM, JobId, Principal
@@ -131,7 +131,7 @@ class ReportProgress(Struct, frozen=True):
     fence: int
     percent: float | None = None
     message: str | None = None
-    progress_data: Raw | None = None
+    progress_data: Raw | UnsetType = UNSET
     request_id: str | None = None
 
 

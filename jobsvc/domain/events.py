@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Final, Literal, get_args
 
-from msgspec import Raw, Struct
+from msgspec import UNSET, Raw, Struct, UnsetType
 
 from jobsvc.domain.words import JobId, Micros
 
@@ -290,8 +290,9 @@ class Payload(Struct, frozen=True, omit_defaults=True):
     submission: Submission | None = None
     percent: float | None = None
     message: str | None = None
-    progress_data: Raw | None = None
-    result: Raw | None = None
+    progress_data: Raw | UnsetType = UNSET
+    """UNSET for none; ``Raw | None`` would be read back as null only."""
+    result: Raw | UnsetType = UNSET
     failure: Failure | None = None
     reason: str | None = None
     owner: str | None = None

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, assert_never
 
-from msgspec import Raw, Struct
+from msgspec import UNSET, Raw, Struct, UnsetType
 from msgspec.structs import replace
 
 from jobsvc.domain.events import (
@@ -51,7 +51,7 @@ class Progress(Struct, frozen=True, omit_defaults=True):
 
     percent: float | None = None
     message: str | None = None
-    data: Raw | None = None
+    data: Raw | UnsetType = UNSET
 
 
 class Followup(Struct, frozen=True):
@@ -88,7 +88,7 @@ class Job(Struct, frozen=True, omit_defaults=True):
     attempt: int = 0
     lost_leases: int = 0
     fence: int = 0
-    result: Raw | None = None
+    result: Raw | UnsetType = UNSET
     failure: Failure | None = None
     reason: str | None = None
     retry_of: JobId | None = None
@@ -300,5 +300,5 @@ def _handed_over(job: Job, owner: str) -> Job:
 
 def _erased(job: Job) -> Job:
     return replace(
-        job, submission=_FORGOTTEN_SUBMISSION, progress=None, result=None, failure=None, reason=None, worker=None
+        job, submission=_FORGOTTEN_SUBMISSION, progress=None, result=UNSET, failure=None, reason=None, worker=None
     )

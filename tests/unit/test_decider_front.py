@@ -4,6 +4,7 @@ What cancel, cleanup, a claim of the owner and an erasure promise.
 
 from __future__ import annotations
 
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from jobsvc.domain import commands as c
@@ -366,7 +367,7 @@ def test_an_ended_job_can_be_erased() -> None:
 
         assert "asked by letter" == answer.then(Erased()).events[0].payload.reason
         erased = answer.then_state(before.state)
-        assert (ERASED, None, None, None) == (erased.owner, erased.key, erased.result, erased.failure)
+        assert (ERASED, None, UNSET, None) == (erased.owner, erased.key, erased.result, erased.failure)
         assert (before.fence, before.finished_at) == (erased.fence, erased.finished_at)
 
 

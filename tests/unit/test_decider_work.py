@@ -5,7 +5,7 @@ What claims and reports promise: one current lease, and a live success above all
 from __future__ import annotations
 
 import pytest
-from msgspec import Raw
+from msgspec import UNSET, Raw
 
 from jobsvc.domain.errors import AccessDenied, JobActive, JobNotFound, LeaseLost
 from jobsvc.domain.events import (
@@ -199,7 +199,7 @@ def test_a_success_after_a_new_claim_is_late() -> None:
     assert isinstance(refusal, LeaseLost)
     assert (claimed.job, False) == (refusal.job, refusal.may_complete)
     job = answer.then_state("running")
-    assert (("d",), 2, None) == (job.late_digests, job.fence, job.result)
+    assert (("d",), 2, UNSET) == (job.late_digests, job.fence, job.result)
 
 
 def test_a_late_success_is_kept_in_any_state() -> None:

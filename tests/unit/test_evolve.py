@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given as given_any
 from hypothesis import strategies as st
-from msgspec import Raw
+from msgspec import UNSET, Raw
 from msgspec.structs import replace
 
 from jobsvc.domain.events import (
@@ -97,7 +97,7 @@ def test_the_fold_of_forgotten_events_never_rejects(events: list[Event]) -> None
     job = fold(stream)
 
     assert job is not None
-    assert (ERASED, None, None) == (job.owner, job.result, job.failure)
+    assert (ERASED, UNSET, None) == (job.owner, job.result, job.failure)
 
 
 @pytest.mark.parametrize("story", [*LIVING, *ENDED])
