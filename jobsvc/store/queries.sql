@@ -1,0 +1,366 @@
+-- Every statement of the SQLite engine, in named blocks: a name, a line of description, the statement.
+-- Parameters by name; a list comes as one JSON parameter. Three marks are filled in when a block is asked for:
+--   {rows}    so many rows of values as are written at once, by place (one step for all of them)
+--   {table}   a view or its shadow
+--   {packed}  the block of that name
+
+
+-- == The views ======================================================================================================
+
+-- name: create_active
+-- The active jobs as they stand. No row can outlive its job: a terminal state is refused.
+CREATE TABLE {table} (
+    job_id TEXT PRIMARY KEY,
+    position INTEGER NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('scheduled', 'queued', 'running', 'retrying', 'cancelling')),
+    body BLOB NOT NULL
+) STRICT;
+
+-- name: create_keys
+-- Which active job holds which key: one, always. The key comes first, since keys of one time are near each other and
+-- owners are not, and each page that a batch touches is written to the log.
+CREATE TABLE {table} (
+    job_id TEXT PRIMARY KEY,
+    owner TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    key TEXT NOT NULL,
+    UNIQUE (key, kind, owner)
+) STRICT, WITHOUT ROWID;
+
+-- name: create_history
+-- How to find a job among all there ever were; job ids rise with time.
+CREATE TABLE {table} (
+    job_id TEXT PRIMARY KEY,
+    owner TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    key TEXT,
+    state TEXT NOT NULL CHECK (
+        state IN (
+            'scheduled', 'queued', 'running', 'retrying', 'cancelling', 'completed', 'failed', 'cancelled', 'expired'
+        )
+    ),
+    created_at INTEGER NOT NULL,
+    finished_at INTEGER
+) STRICT, WITHOUT ROWID;
+
+-- name: create_history_by_owner
+-- For an owner's list, newest first.
+CREATE INDEX history_{side}_by_owner ON {table} (owner, job_id);
+
+-- name: create_history_by_key
+-- For the list of a key, newest first.
+CREATE INDEX history_{side}_by_key ON {table} (key, job_id) WHERE key IS NOT NULL;
+
+-- name: create_history_completed
+-- For the newest result of a key.
+CREATE INDEX history_{side}_completed ON {table} (owner, kind, key, finished_at) WHERE state = 'completed';
+
+-- name: index_in_use
+-- Whether the indexes of that side belong to the live history, so that its shadow takes the other side's names.
+SELECT count(*) FROM sqlite_schema WHERE type = 'index' AND tbl_name = 'history' AND name = :name;
+
+-- name: drop_table
+-- The table is gone.
+DROP TABLE IF EXISTS {table};
+
+-- name: swap_table
+-- The shadow has the name of the view.
+ALTER TABLE {table}_shadow RENAME TO {table};
+
+
+-- == Opening ========================================================================================================
+
+-- name: schema_version
+-- Which steps this file has been through.
+PRAGMA user_version;
+
+-- name: count_tables
+-- Whether the file holds anything at all.
+SELECT count(*) FROM sqlite_schema;
+
+-- name: head
+-- The end of the log.
+SELECT position, chain, at, epoch FROM head;
+
+-- name: last_event
+-- The last event, to compare with the head.
+SELECT position, chain FROM events ORDER BY position DESC LIMIT 1;
+
+-- name: all_active
+-- Every active job.
+SELECT body FROM active ORDER BY job_id;
+
+-- name: all_keys
+-- Every key that is held.
+SELECT job_id, owner, kind, key FROM keys;
+
+-- name: history_of_active
+-- The history rows of the active jobs.
+SELECT h.job_id, h.owner, h.kind, h.key, h.state, h.created_at, h.finished_at
+FROM active AS a CROSS JOIN history AS h ON h.job_id = a.job_id;
+
+
+-- == Appending ======================================================================================================
+
+-- name: advance_head
+-- The head moves from where the caller decided to where its batch ends; changes no row if it has moved already.
+UPDATE head SET position = :position, chain = :chain, at = :at WHERE position = :decided_at;
+
+-- name: insert_events
+-- Events at the end of the log.
+INSERT INTO events
+(position, job_id, version, type, schema, at, owner, facts, payload, salt, payload_digest, chain)
+VALUES {rows:12};
+
+-- name: put_active
+-- Rows of active, new or instead of the ones before.
+INSERT INTO {table} (job_id, position, state, body)
+VALUES {rows:4}
+ON CONFLICT (job_id) DO UPDATE SET position = excluded.position, state = excluded.state, body = excluded.body;
+
+-- name: put_keys
+-- Rows of keys, new or instead of the ones before; a second holder of a key is refused.
+INSERT INTO {table} (job_id, owner, kind, key)
+VALUES {rows:4}
+ON CONFLICT (job_id) DO UPDATE SET owner = excluded.owner, kind = excluded.kind, key = excluded.key;
+
+-- name: put_history
+-- Rows of history, new or instead of the ones before.
+INSERT INTO {table} (job_id, owner, kind, key, state, created_at, finished_at)
+VALUES {rows:7}
+ON CONFLICT (job_id) DO UPDATE SET
+    owner = excluded.owner, kind = excluded.kind, key = excluded.key, state = excluded.state,
+    created_at = excluded.created_at, finished_at = excluded.finished_at;
+
+-- name: put_marks
+-- Marks, new or instead of expired ones.
+INSERT INTO marks (principal, scope, key, digest, answer, expires_at)
+VALUES {rows:6}
+ON CONFLICT (principal, scope, key) DO UPDATE SET
+    digest = excluded.digest, answer = excluded.answer, expires_at = excluded.expires_at;
+
+-- name: drop_rows
+-- Rows of a view, by job.
+DELETE FROM {table} WHERE job_id IN (VALUES {rows:1});
+
+-- name: forget_marks
+-- Some of the marks that had expired by then.
+DELETE FROM marks WHERE (principal, scope, key) IN (
+    SELECT principal, scope, key FROM marks WHERE expires_at <= :expired_at LIMIT :limit
+);
+
+
+-- == Reading events =================================================================================================
+-- A page comes as one row, its events packed one after the other: each step of SQLite gives up and takes back the
+-- interpreter's lock, which under a busy event loop costs up to 5 ms, and a page of 2,000 rows would pay that 2,000 times.
+
+-- name: packed
+-- One event in a page: a header that ends with a line feed, with the lengths in bytes of facts and payload, then both.
+e.position || char(31) || e.job_id || char(31) || e.version || char(31) || e.type || char(31) || e.schema || char(31)
+|| e.at || char(31) || octet_length(e.facts) || char(31) || coalesce(octet_length(e.payload), -1) || char(10)
+|| e.facts || coalesce(e.payload, '')
+
+-- name: events_of_log
+-- A page of the log.
+SELECT CAST(group_concat(line, '') AS BLOB) FROM (
+    SELECT '0' || char(31) || {packed} AS line
+    FROM events AS e
+    WHERE e.position > :after AND e.position <= :until
+    ORDER BY e.position
+    LIMIT :limit
+);
+
+-- name: events_of_owner
+-- A page of what happened under one owner.
+SELECT CAST(group_concat(line, '') AS BLOB) FROM (
+    SELECT '0' || char(31) || {packed} AS line
+    FROM events AS e INDEXED BY events_by_owner
+    WHERE e.owner = :owner AND e.position > :after AND e.position <= :until
+    ORDER BY e.position
+    LIMIT :limit
+);
+
+-- name: events_of_job
+-- A page of one job's stream, all of it or what happened under one owner.
+SELECT CAST(group_concat(line, '') AS BLOB) FROM (
+    SELECT '0' || char(31) || {packed} AS line
+    FROM events AS e
+    WHERE
+        e.job_id = :job_id AND e.position > :after AND e.position <= :until
+        AND (:owner IS NULL OR e.owner = :owner)
+    ORDER BY e.version
+    LIMIT :limit
+);
+
+-- name: streams
+-- What folds to each of [[job, version or null], ...]: the states up to that version, and the last progress before it.
+SELECT CAST(group_concat(line, '' ORDER BY place, version) AS BLOB) FROM (
+    SELECT w.key AS place, e.version AS version, w.key || char(31) || {packed} AS line
+    FROM json_each(:wanted) AS w
+    CROSS JOIN events AS e INDEXED BY events_without_progress ON e.job_id = w.value ->> 0
+    WHERE e.type <> 'job.progressed' AND e.version <= coalesce(w.value ->> 1, 9223372036854775807)
+    UNION ALL
+    SELECT w.key AS place, e.version AS version, w.key || char(31) || {packed} AS line
+    FROM json_each(:wanted) AS w
+    CROSS JOIN events AS e ON e.position = (
+        SELECT p.position
+        FROM events AS p
+        WHERE
+            p.job_id = w.value ->> 0 AND p.type = 'job.progressed'
+            AND p.version <= coalesce(w.value ->> 1, 9223372036854775807)
+        ORDER BY p.version DESC
+        LIMIT 1
+    )
+);
+
+-- name: records
+-- A page of the log, byte for byte.
+SELECT position, job_id, version, type, schema, at, owner, facts, payload, salt, payload_digest, chain
+FROM events
+WHERE position > :after AND (:type IS NULL OR type = :type)
+ORDER BY position
+LIMIT :limit;
+
+-- name: records_of_job
+-- A page of a job's stream, byte for byte; + keeps the planner on the job's own index.
+SELECT position, job_id, version, type, schema, at, owner, facts, payload, salt, payload_digest, chain
+FROM events
+WHERE job_id = :job_id AND +position > :after AND (:type IS NULL OR type = :type)
+ORDER BY version
+LIMIT :limit;
+
+
+-- == Looking up =====================================================================================================
+
+-- name: find_marks
+-- The marks under [[principal, scope, key], ...].
+SELECT m.principal, m.scope, m.key, m.digest, m.answer, m.expires_at
+FROM json_each(:wanted) AS w
+CROSS JOIN marks AS m ON m.principal = w.value ->> 0 AND m.scope = w.value ->> 1 AND m.key = w.value ->> 2;
+
+-- name: find_history
+-- The history rows of [job, ...].
+SELECT h.job_id, h.owner, h.kind, h.key, h.state, h.created_at, h.finished_at
+FROM json_each(:wanted) AS w CROSS JOIN history AS h ON h.job_id = w.value;
+
+-- name: find_completed
+-- For each of [[owner, kind, key], ...] its place in the list and the job of that key that completed last.
+SELECT
+    w.key,
+    (
+        SELECT h.job_id
+        FROM history AS h
+        WHERE h.owner = w.value ->> 0 AND h.kind = w.value ->> 1 AND h.key = w.value ->> 2 AND h.state = 'completed'
+        ORDER BY h.finished_at DESC, h.job_id DESC
+        LIMIT 1
+    )
+FROM json_each(:wanted) AS w;
+
+-- name: find_reports
+-- For each of [[job, verb, fence, digest], ...] its place in the list and the version that this report made. A late result
+-- is no such version: the answer it got was that the lease is lost, and it gets that again.
+SELECT w.key, min(e.version)
+FROM json_each(:wanted) AS w
+CROSS JOIN events AS e INDEXED BY events_without_progress ON e.job_id = w.value ->> 0
+WHERE
+    e.type <> 'job.progressed' AND e.type <> 'job.late_result'
+    AND e.facts ->> '$.report.verb' = w.value ->> 1
+    AND e.facts ->> '$.report.fence' = w.value ->> 2
+    AND e.facts ->> '$.report.digest' = w.value ->> 3
+GROUP BY w.key;
+
+
+-- == Reading views ==================================================================================================
+
+-- name: history_of_all
+-- Jobs, newest first.
+SELECT job_id, owner, kind, key, state, created_at, finished_at
+FROM history
+WHERE
+    job_id < :before AND (:kind IS NULL OR kind = :kind)
+    AND (:states IS NULL OR state IN (SELECT value FROM json_each(:states)))
+ORDER BY job_id DESC
+LIMIT :limit;
+
+-- name: history_of_owner
+-- Jobs of one owner, newest first.
+SELECT job_id, owner, kind, key, state, created_at, finished_at
+FROM history
+WHERE
+    owner = :owner AND job_id < :before AND (:kind IS NULL OR kind = :kind)
+    AND (:states IS NULL OR state IN (SELECT value FROM json_each(:states)))
+ORDER BY job_id DESC
+LIMIT :limit;
+
+-- name: history_of_key
+-- Jobs of one key, newest first.
+SELECT job_id, owner, kind, key, state, created_at, finished_at
+FROM history
+WHERE
+    key = :key AND job_id < :before AND (:kind IS NULL OR kind = :kind)
+    AND (:owner IS NULL OR owner = :owner)
+    AND (:states IS NULL OR state IN (SELECT value FROM json_each(:states)))
+ORDER BY job_id DESC
+LIMIT :limit;
+
+-- name: view_active
+-- A page of active, as stored.
+SELECT body FROM active WHERE job_id > :after ORDER BY job_id LIMIT :limit;
+
+-- name: view_keys
+-- A page of keys, as stored.
+SELECT job_id, owner, kind, key FROM keys WHERE job_id > :after ORDER BY job_id LIMIT :limit;
+
+-- name: view_history
+-- A page of history, as stored.
+SELECT job_id, owner, kind, key, state, created_at, finished_at
+FROM history
+WHERE job_id > :after
+ORDER BY job_id
+LIMIT :limit;
+
+
+-- == Catch-up projections ===========================================================================================
+
+-- name: find_rows
+-- A projection's rows under [key, ...].
+SELECT r.key, r.body
+FROM json_each(:wanted) AS w CROSS JOIN projection_rows AS r ON r.projection = :projection AND r.key = w.value;
+
+-- name: put_rows
+-- Rows of projections, new or instead of the ones before.
+INSERT INTO projection_rows (projection, key, body)
+VALUES {rows:3}
+ON CONFLICT (projection, key) DO UPDATE SET body = excluded.body;
+
+-- name: drop_projection_rows
+-- A projection's rows under [key, ...] are gone.
+DELETE FROM projection_rows WHERE projection = :projection AND key IN (SELECT value FROM json_each(:wanted));
+
+-- name: drop_all_projection_rows
+-- All rows of a projection are gone.
+DELETE FROM projection_rows WHERE projection = :projection;
+
+-- name: checkpoint
+-- How far a projection is.
+SELECT version, position FROM checkpoints WHERE projection = :projection;
+
+-- name: put_checkpoint
+-- A projection is that far.
+INSERT INTO checkpoints (projection, version, position)
+VALUES (:projection, :version, :position)
+ON CONFLICT (projection) DO UPDATE SET version = excluded.version, position = excluded.position;
+
+-- name: all_checkpoints
+-- How far each projection is, and how many rows it keeps.
+SELECT
+    c.projection, c.version, c.position,
+    (SELECT count(*) FROM projection_rows AS r WHERE r.projection = c.projection)
+FROM checkpoints AS c;
+
+
+-- == Housekeeping ===================================================================================================
+
+-- name: truncate_wal
+-- The write-ahead log is copied into the database and is empty, unless a reader still needs it (first column 1).
+PRAGMA wal_checkpoint(TRUNCATE);

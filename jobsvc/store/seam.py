@@ -1,0 +1,326 @@
+"""
+The seam between the service and whatever keeps its log: plain records, and one Protocol.
+
+Every engine passes the one behaviour suite of tests/store. What an engine promises stands here, in the docstrings;
+how it keeps the promise never does. Positions mean the same on every engine: from 1, no holes, commit order is
+position order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final, Literal, Protocol
+
+from msgspec import Struct, field
+
+from jobsvc.domain.errors import Conflict
+from jobsvc.domain.events import Event, EventType
+from jobsvc.domain.job import Job
+from jobsvc.domain.words import JobId, Micros, State
+
+EVENTS_PER_APPEND_MAX: Final = 2048
+ROWS_PER_PAGE_MAX: Final = 2000
+"""A longer read would pin the write-ahead log; read on from where the page ended."""
+
+DedupKey = tuple[str, str, str]
+"""(owner, kind, key): what is unique among active jobs."""
+
+
+class KeyRow(Struct, frozen=True):
+    """A row of the view ``keys``: which active job holds which key."""
+
+    job_id: JobId
+    owner: str
+    kind: str
+    key: str
+
+
+class HistoryRow(Struct, frozen=True):
+    """A row of the view ``history``: how to find a job among all there ever were. What it was stands in its events."""
+
+    job_id: JobId
+    owner: str
+    kind: str
+    key: str | None
+    state: State
+    created_at: Micros
+    finished_at: Micros | None = None
+
+
+class Mark(Struct, frozen=True):
+    """
+    That a request was answered, so that the same request gets the same answer.
+
+    Attributes:
+        principal: Who asked.
+        scope: Method and path.
+        key: The Idempotency-Key, ≤ 255 characters.
+        digest: SHA-256 of the body, hexadecimal.
+        answer: What is needed to give the answer again, in the ledger's own JSON.
+        expires_at: When it may be forgotten.
+    """
+
+    principal: str
+    scope: str
+    key: str
+    digest: str
+    answer: bytes
+    expires_at: Micros
+
+
+MarkKey = tuple[str, str, str]
+"""(principal, scope, key)."""
+
+
+class Batch(Struct, frozen=True):
+    """
+    What one append makes permanent, all or none.
+
+    Attributes:
+        events: At consecutive positions from the caller's head + 1, versions consecutive within each job.
+        owners: For each event the owner that it happened under; for ``job.owner_changed`` the new one.
+        active: By job: the row of the view ``active`` after the batch, None where there is none any more.
+        keys: The same for the view ``keys``.
+        history: The same for the view ``history``.
+        marks: Idempotency marks to remember.
+    """
+
+    events: Sequence[Event]
+    owners: Sequence[str]
+    active: Mapping[JobId, Job | None] = field(default_factory=dict)
+    keys: Mapping[JobId, KeyRow | None] = field(default_factory=dict)
+    history: Mapping[JobId, HistoryRow | None] = field(default_factory=dict)
+    marks: Sequence[Mark] = ()
+
+
+class Head(Struct, frozen=True):
+    """The end of the log: last position (0 for none), chain up to it (32 bytes), its time, and the log's identity."""
+
+    position: int
+    chain: bytes
+    at: Micros
+    epoch: str
+
+
+class Opening(Struct, frozen=True):
+    """What the ledger starts from: the head, and as of it every row of ``active`` with its rows of the other views."""
+
+    head: Head
+    active: Sequence[Job]
+    keys: Mapping[JobId, KeyRow]
+    history: Mapping[JobId, HistoryRow]
+
+
+class Needs(Struct, frozen=True):
+    """What a batch of commands needs to know of the past before it is decided."""
+
+    jobs: frozenset[JobId] = frozenset()
+    marks: frozenset[MarkKey] = frozenset()
+    completed: frozenset[DedupKey] = frozenset()
+    reports: frozenset[tuple[JobId, str, int, str]] = frozenset()
+    """(job, verb, fence, digest) of ending reports that may have been made before."""
+
+    def __bool__(self) -> bool:
+        return bool(self.jobs or self.marks or self.completed or self.reports)
+
+
+class Found(Struct, frozen=True):
+    """What was found of the needs; what is absent does not exist."""
+
+    jobs: Mapping[JobId, Job] = field(default_factory=dict)
+    history: Mapping[JobId, HistoryRow] = field(default_factory=dict)
+    marks: Mapping[MarkKey, Mark] = field(default_factory=dict)
+    completed: Mapping[DedupKey, Job] = field(default_factory=dict)
+    """The newest completed job of each key."""
+    reports: Mapping[tuple[JobId, str, int, str], Job] = field(default_factory=dict)
+    """The job as it stood right after that report."""
+
+
+class Record(Struct, frozen=True):
+    """An event as stored, byte for byte, for audit and for carrying a log elsewhere."""
+
+    position: int
+    job_id: JobId
+    version: int
+    type: EventType
+    schema: int
+    at: Micros
+    owner: str | None
+    facts: bytes
+    payload: bytes | None
+    salt: bytes | None
+    payload_digest: bytes
+    chain: bytes
+
+
+class HistoryQuery(Struct, frozen=True):
+    """Which jobs to list, newest first: all conditions hold; ``before`` is the last job of the page before."""
+
+    limit: int
+    owner: str | None = None
+    kind: str | None = None
+    key: str | None = None
+    states: frozenset[State] | None = None
+    before: JobId | None = None
+
+
+ViewName = Literal["active", "keys", "history"]
+
+
+class ViewProgress(Struct, frozen=True):
+    """How far a catch-up projection is: its checkpoint, and why it is held, if it is."""
+
+    name: str
+    version: int
+    position: int
+    rows: int
+
+
+class Behind(Conflict):
+    """The log grew since the caller decided; nothing was written."""
+
+    def __init__(self, events: Sequence[Event]) -> None:
+        super().__init__()
+        self.events = events
+        """What came since, in order: fold it and decide again."""
+
+
+class Store(Protocol):
+    """An engine that keeps the log, the views that follow from it, and the idempotency marks."""
+
+    async def open(self) -> Opening:
+        """
+        The store is ready, alone, and its schema is this version's.
+
+        Raises:
+            StoreDown: Another process owns it, or it cannot be opened.
+            Corrupt: The head does not fit the log.
+
+        Cost: independent of the length of the log; proportional to the active jobs.
+        """
+        ...
+
+    async def reopen(self) -> Opening:
+        """
+        The store takes appends again, and what it answers is what the log holds: the way back from ``StoreDown``.
+
+        Ownership is never let go of meanwhile. Raises and costs as ``open``.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Everything is released; the store can be opened again."""
+        ...
+
+    async def append(self, batch: Batch, *, decided_at: int) -> Head:
+        """
+        Make *batch* permanent at the end of the log, all or none, with the view rows and marks that follow from it.
+
+        Args:
+            batch: 0 to 2,048 events over any jobs, at consecutive positions from decided_at + 1.
+            decided_at: Position of the newest event that the caller had seen when it decided.
+
+        Returns:
+            The head, whose events are durable and visible to every reader when this returns.
+
+        Raises:
+            Behind: Someone appended since *decided_at*; carries those events. Nothing was written: fold, decide again.
+            StoreDown: The commit failed or its outcome is unknown; ``kind`` says what the engine complained of. Until
+                ``reopen`` every further append raises it too.
+
+        Cost: one write transaction, one thread hop.
+        """
+        ...
+
+    async def look_up(self, needs: Needs) -> Found:
+        """What the past knows of *needs*, as of the newest commit. Cost: one thread hop; a fold per job named."""
+        ...
+
+    async def read_events(
+        self,
+        *,
+        after: int,
+        limit: int,
+        owner: str | None = None,
+        job_id: JobId | None = None,
+        until: int | None = None,
+    ) -> Sequence[Event]:
+        """
+        Up to *limit* (≤ 2,000) events above position *after* (and not above *until*), in order.
+
+        With *owner*, only those that happened under it; with *job_id*, only that job's. Fewer than *limit* means that
+        there were no more. Cost: an indexed read of one page.
+        """
+        ...
+
+    async def read_jobs(self, versions: Mapping[JobId, int | None]) -> Mapping[JobId, Job]:
+        """
+        Each named job as it stood after that version (None: its newest), folded from its stream.
+
+        Progress other than the last before that version is skipped, so the cost follows the states, not the ticks.
+        """
+        ...
+
+    async def read_records(
+        self, *, after: int, limit: int, job_id: JobId | None = None, type: EventType | None = None
+    ) -> Sequence[Record]:
+        """
+        Up to *limit* (≤ 2,000) stored events above position *after*, byte for byte, in order.
+
+        With *job_id*, only that job's, by an index; with *type*, only those of that type, found by reading on.
+        """
+        ...
+
+    async def read_history(self, query: HistoryQuery) -> Sequence[HistoryRow]:
+        """The rows of ``history`` that *query* asks for, newest first, at most 2,000."""
+        ...
+
+    async def read_view(
+        self, view: ViewName, *, after: JobId, limit: int
+    ) -> Sequence[Job] | Sequence[KeyRow] | Sequence[HistoryRow]:
+        """Up to *limit* (≤ 2,000) rows of *view* as stored, by job id above *after*. For verify and rebuild."""
+        ...
+
+    async def read_head(self) -> Head:
+        """The end of the log as committed."""
+        ...
+
+    async def forget_marks(self, *, expired_at: Micros) -> int:
+        """How many marks were forgotten because they had expired by *expired_at*; at most 1,000 a call."""
+        ...
+
+    async def begin_shadow(self, view: ViewName) -> None:
+        """An empty shadow of *view* stands beside it; one left by a broken rebuild is gone."""
+        ...
+
+    async def fill_shadow(self, view: ViewName, rows: Mapping[JobId, Job | KeyRow | HistoryRow | None]) -> None:
+        """The shadow of *view* holds *rows* (None: holds none for that job), in one transaction."""
+        ...
+
+    async def swap_shadow(self, view: ViewName, *, built_to: int) -> None:
+        """
+        The shadow is the view, in one transaction.
+
+        Raises:
+            Behind: The log is past *built_to*; nothing was changed. Fold the rest into the shadow and swap again.
+        """
+        ...
+
+    async def read_rows(self, projection: str, keys: Sequence[str]) -> Mapping[str, bytes]:
+        """The rows of a catch-up projection under *keys*, those that exist."""
+        ...
+
+    async def write_rows(
+        self, projection: str, rows: Mapping[str, bytes | None], *, version: int, checkpoint: int, resumed_from: int
+    ) -> None:
+        """
+        A catch-up projection's rows and its checkpoint advance together, in one transaction.
+
+        Raises:
+            Conflict: The checkpoint was not *resumed_from*: another runner is at work.
+        """
+        ...
+
+    async def read_checkpoints(self) -> Mapping[str, ViewProgress]:
+        """How far each catch-up projection is."""
+        ...

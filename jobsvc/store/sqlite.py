@@ -1,0 +1,257 @@
+"""
+The SQLite engine: the log in one file, written by one connection, one transaction and one thread hop a batch.
+
+Here live opening, appending and looking up, which go through the writer's connection. Reads are sqlite_reads.py,
+rebuilt views and catch-up projections sqlite_views.py, the statements of a batch sqlite_batch.py.
+No statement is written here (queries.sql has them), and no rule about jobs.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from msgspec import Struct
+
+from jobsvc.domain.errors import Corrupt
+from jobsvc.domain.words import JobId
+from jobsvc.store import codec
+from jobsvc.store.blocks import block
+from jobsvc.store.driver import Row, roll_back
+from jobsvc.store.seam import (
+    ROWS_PER_PAGE_MAX,
+    Batch,
+    Behind,
+    DedupKey,
+    Found,
+    Head,
+    HistoryRow,
+    KeyRow,
+    Mark,
+    Needs,
+    Opening,
+)
+from jobsvc.store.sqlite_batch import prepare
+from jobsvc.store.sqlite_reads import (
+    POSITION_MAX,
+    as_json,
+    folded,
+    select_head,
+    select_packed,
+    select_streams,
+    unpacked,
+)
+from jobsvc.store.sqlite_views import SqliteViews
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from jobsvc.domain.job import Job
+    from jobsvc.domain.words import Micros
+    from jobsvc.store.driver import RawConnection
+    from jobsvc.store.sqlite_batch import Prepared
+    from jobsvc.store.sqlite_reads import Wanted
+
+MARKS_PER_CALL_MAX: Final = 1_000
+
+Asked = TypeVar("Asked")
+ReportKey = tuple[JobId, str, int, str]
+
+
+class SqliteStore(SqliteViews):
+    """
+    The seam (store/seam.py) kept in a SQLite file; what each method promises stands there.
+    """
+
+    _head: Head
+
+    async def open(self) -> Opening:
+        """
+        The file is this process's, at this version's schema, and its head fits its log.
+        """
+        await self._open_connections()
+        try:
+            return await self._opening()
+        except BaseException:
+            await self.close()
+            raise
+
+    async def reopen(self) -> Opening:
+        """
+        The writer's connection is a new one, and the head is what the file says.
+        """
+        await self._reopen_writer()
+        return await self._opening()
+
+    async def close(self) -> None:
+        """
+        Both connections are closed, and another process may own the file.
+        """
+        await self._close_connections()
+
+    async def append(self, batch: Batch, *, decided_at: int) -> Head:
+        """
+        *batch* is on the disk, all of it, with the rows and marks that follow from it.
+        """
+        head = await self._head_at(decided_at)
+        prepared = prepare(batch, head)
+        missed = await self._write(lambda raw: _commit(raw, prepared, decided_at=decided_at))
+        if missed is not None:
+            raise Behind([event for _, event in await unpacked(missed)])
+        self._head = prepared.head
+        return prepared.head
+
+    async def look_up(self, needs: Needs) -> Found:
+        """
+        What the log, the history and the marks know of *needs*, in one hop.
+        """
+        ask = self._read if self.read_only else self._write
+        rows = await ask(lambda raw: _select_found(raw, needs))
+        jobs = folded(await unpacked(rows.streams))
+        return _found(rows, jobs)
+
+    async def forget_marks(self, *, expired_at: Micros) -> int:
+        """
+        Up to 1,000 marks that had expired are gone.
+        """
+        parameters = {"expired_at": expired_at, "limit": MARKS_PER_CALL_MAX}
+        return await self._write(lambda raw: raw.execute(block("forget_marks"), parameters).rowcount)
+
+    async def _opening(self) -> Opening:
+        ask = self._read if self.read_only else self._write
+        rows = await ask(_select_opening)
+        self._head = rows.head
+        return Opening(
+            head=rows.head,
+            active=[codec.decode_job(row[0]) for row in rows.active],
+            keys={row[0]: KeyRow(*row) for row in rows.keys},
+            history={row[0]: HistoryRow(*row) for row in rows.history},
+        )
+
+    async def _head_at(self, decided_at: int) -> Head:
+        """
+        The head, if it is where the caller decided.
+
+        What this process knows of the head may be old if there is a second writer; then the file is asked.
+        """
+        if decided_at != self._head.position:
+            self._head = await self._write(select_head)
+        if decided_at > self._head.position:
+            raise ValueError(f"decided at {decided_at}, but the log ends at {self._head.position}")
+        if decided_at < self._head.position:
+            packed = await self._write(lambda raw: _select_since(raw, decided_at))
+            raise Behind([event for _, event in await unpacked(packed)])
+        return self._head
+
+
+class _OpeningRows(Struct, frozen=True):
+    head: Head
+    active: list[Row]
+    keys: list[Row]
+    history: list[Row]
+
+
+class _FoundRows(Struct, frozen=True):
+    """
+    What a look-up brought from the thread: rows, and one page of streams in the order of ``wanted``.
+    """
+
+    marks: list[Row]
+    history: list[Row]
+    completed: list[tuple[DedupKey, int]]
+    reports: list[tuple[ReportKey, int]]
+    jobs: list[tuple[JobId, int]]
+    streams: bytes
+
+
+def _commit(raw: RawConnection, prepared: Prepared, *, decided_at: int) -> bytes | None:
+    """
+    None once all is committed; else a page of what came since *decided_at*, and nothing was written.
+    """
+    head = prepared.head
+    moved = {"position": head.position, "chain": head.chain, "at": head.at, "decided_at": decided_at}
+    try:
+        raw.execute("BEGIN IMMEDIATE")
+        if raw.execute(block("advance_head"), moved).rowcount == 0:
+            raw.execute("ROLLBACK")
+            return _select_since(raw, decided_at)
+        for sql, parameters in prepared.statements:
+            raw.execute(sql, parameters)
+        raw.execute("COMMIT")
+        return None
+    except BaseException:
+        roll_back(raw)
+        raise
+
+
+def _select_since(raw: RawConnection, position: int) -> bytes:
+    parameters = {"after": position, "until": POSITION_MAX, "limit": ROWS_PER_PAGE_MAX}
+    return select_packed(raw, "events_of_log", parameters=parameters)
+
+
+def _select_opening(raw: RawConnection) -> _OpeningRows:
+    """
+    The head and the views as of one moment.
+
+    Raises:
+        Corrupt: The last event is not the one that the head names.
+    """
+    raw.execute("BEGIN")
+    try:
+        head = select_head(raw)
+        last = raw.execute(block("last_event")).fetchall()
+        if last != ([(head.position, head.chain)] if head.position else []):
+            raise Corrupt(f"the head says position {head.position}, and the log does not end there")
+        return _OpeningRows(
+            head=head,
+            active=raw.execute(block("all_active")).fetchall(),
+            keys=raw.execute(block("all_keys")).fetchall(),
+            history=raw.execute(block("history_of_active")).fetchall(),
+        )
+    finally:
+        roll_back(raw)
+
+
+def _select_found(raw: RawConnection, needs: Needs) -> _FoundRows:
+    """
+    Everything that *needs* asks for, each kind in one statement and all streams in one page.
+    """
+    wanted: list[Wanted] = [(job_id, None) for job_id in needs.jobs]
+    jobs = [(job_id, place) for place, (job_id, _) in enumerate(wanted)]
+    completed: list[tuple[DedupKey, int]] = []
+    for key, job_id in _select_list(raw, "find_completed", wanted=list(needs.completed)):
+        if job_id is not None:
+            completed.append((key, len(wanted)))
+            wanted.append((job_id, None))
+    reports: list[tuple[ReportKey, int]] = []
+    for report, version in _select_list(raw, "find_reports", wanted=list(needs.reports)):
+        reports.append((report, len(wanted)))
+        wanted.append((report[0], version))
+    return _FoundRows(
+        marks=_select(raw, "find_marks", wanted=list(needs.marks)),
+        history=_select(raw, "find_history", wanted=list(needs.jobs)),
+        completed=completed,
+        reports=reports,
+        jobs=jobs,
+        streams=select_streams(raw, wanted),
+    )
+
+
+def _select(raw: RawConnection, name: str, *, wanted: Sequence[object]) -> list[Row]:
+    return raw.execute(block(name), {"wanted": as_json(wanted)}).fetchall() if wanted else []
+
+
+def _select_list(raw: RawConnection, name: str, *, wanted: Sequence[Asked]) -> list[tuple[Asked, Any]]:
+    """
+    For each of *wanted* that the block answers: what was asked for, and the answer.
+    """
+    return [(wanted[place], answer) for place, answer in _select(raw, name, wanted=wanted)]
+
+
+def _found(rows: _FoundRows, jobs: Mapping[int, Job]) -> Found:
+    return Found(
+        jobs={job_id: jobs[place] for job_id, place in rows.jobs if place in jobs},
+        history={row[0]: HistoryRow(*row) for row in rows.history},
+        marks={row[:3]: Mark(*row) for row in rows.marks},
+        completed={key: jobs[place] for key, place in rows.completed},
+        reports={report: jobs[place] for report, place in rows.reports},
+    )

@@ -1,0 +1,128 @@
+"""
+Views that are rebuilt beside the live ones, and the rows of catch-up projections.
+
+A shadow is a table of the view's own form; the swap drops the live one and renames the shadow, under the writer's lock
+and only if no event has come that the shadow has not seen. What the rows mean is the projections' business, never this
+file's.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from jobsvc.domain.errors import Conflict
+from jobsvc.store.blocks import block, create_view, statements
+from jobsvc.store.driver import transaction
+from jobsvc.store.seam import ROWS_PER_PAGE_MAX, Behind, ViewName, ViewProgress
+from jobsvc.store.sqlite_batch import drop_rows, put_rows
+from jobsvc.store.sqlite_reads import POSITION_MAX, SqliteReads, as_json, select_head, select_packed, unpacked
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from jobsvc.domain.job import Job
+    from jobsvc.domain.words import JobId
+    from jobsvc.store.blocks import Statement
+    from jobsvc.store.driver import RawConnection
+    from jobsvc.store.seam import HistoryRow, KeyRow
+
+
+class SqliteViews(SqliteReads):
+    """
+    The part of the engine that rebuilds and catches up, on the writer's connection.
+    """
+
+    async def begin_shadow(self, view: ViewName) -> None:
+        """
+        An empty shadow of *view* stands beside it; one left by a broken rebuild is gone.
+        """
+        await self._write(lambda raw: transaction(raw, lambda raw: _begin_shadow(raw, view)))
+
+    async def fill_shadow(self, view: ViewName, rows: Mapping[JobId, Job | KeyRow | HistoryRow | None]) -> None:
+        """
+        The shadow of *view* holds *rows*, and none where a row is None.
+        """
+        table = f"{view}_shadow"
+        made = drop_rows((job_id for job_id, row in rows.items() if row is None), table=table)
+        made += put_rows(view, rows.values(), table=table)
+        await self._write(lambda raw: transaction(raw, lambda raw: _run(raw, made)))
+
+    async def swap_shadow(self, view: ViewName, *, built_to: int) -> None:
+        """
+        The shadow is the view.
+        """
+        missed = await self._write(lambda raw: transaction(raw, lambda raw: _swap(raw, view, built_to=built_to)))
+        if missed is not None:
+            raise Behind([event for _, event in await unpacked(missed)])
+
+    async def read_rows(self, projection: str, keys: Sequence[str]) -> Mapping[str, bytes]:
+        """
+        The rows of *projection* under *keys*, those that exist.
+        """
+        parameters = {"projection": projection, "wanted": as_json(list(keys))}
+        return dict(await self._read(lambda raw: raw.execute(block("find_rows"), parameters).fetchall()))
+
+    async def write_rows(
+        self, projection: str, rows: Mapping[str, bytes | None], *, version: int, checkpoint: int, resumed_from: int
+    ) -> None:
+        """
+        Rows and checkpoint of *projection* have advanced together.
+
+        A *version* other than the stored one begins anew: the rows of the other are gone, and *resumed_from* is 0.
+        """
+        puts = statements("put_rows", [(projection, key, body) for key, body in rows.items() if body is not None])
+        drops = as_json([key for key, body in rows.items() if body is None])
+
+        def write(raw: RawConnection) -> bool:
+            if not _claim_checkpoint(raw, projection, version=version, resumed_from=resumed_from):
+                return False
+            raw.execute(block("drop_projection_rows"), {"projection": projection, "wanted": drops})
+            _run(raw, puts)
+            advanced = {"projection": projection, "version": version, "position": checkpoint}
+            raw.execute(block("put_checkpoint"), advanced)
+            return True
+
+        if not await self._write(lambda raw: transaction(raw, write)):
+            raise Conflict(f"{projection} is not at {resumed_from}: another runner is at work")
+
+    async def read_checkpoints(self) -> Mapping[str, ViewProgress]:
+        """
+        How far each catch-up projection is.
+        """
+        rows = await self._read(lambda raw: raw.execute(block("all_checkpoints")).fetchall())
+        return {row[0]: ViewProgress(*row) for row in rows}
+
+
+def _begin_shadow(raw: RawConnection, view: ViewName) -> None:
+    live = raw.execute(block("index_in_use"), {"name": "history_a_by_owner"}).fetchall()[0][0]
+    raw.execute(block("drop_table", table=f"{view}_shadow"))
+    for statement in create_view(view, table=f"{view}_shadow", side="b" if live else "a"):
+        raw.execute(statement)
+
+
+def _swap(raw: RawConnection, view: ViewName, *, built_to: int) -> bytes | None:
+    """
+    None once swapped; else a page of what came after *built_to*, and nothing was changed.
+    """
+    if select_head(raw).position != built_to:
+        parameters = {"after": built_to, "until": POSITION_MAX, "limit": ROWS_PER_PAGE_MAX}
+        return select_packed(raw, "events_of_log", parameters=parameters)
+    raw.execute(block("drop_table", table=view))
+    raw.execute(block("swap_table", table=view))
+    return None
+
+
+def _claim_checkpoint(raw: RawConnection, projection: str, *, version: int, resumed_from: int) -> bool:
+    """
+    True if *projection* of *version* stands at *resumed_from*; rows of another version are gone then.
+    """
+    stored = raw.execute(block("checkpoint"), {"projection": projection}).fetchall()
+    if stored and stored[0][0] == version:
+        return bool(stored[0][1] == resumed_from)
+    raw.execute(block("drop_all_projection_rows"), {"projection": projection})
+    return resumed_from == 0
+
+
+def _run(raw: RawConnection, made: list[Statement]) -> None:
+    for sql, parameters in made:
+        raw.execute(sql, parameters)
