@@ -1,0 +1,473 @@
+"""
+The settings: one frozen record of everything that may be set, read once at start and passed on as plain values.
+
+What lives here: each setting with its meaning, unit, default and bound, and where it may come from: flags, else
+``JOBSVC_*`` variables, else a TOML file, else the default. Also the secret's file beside the database, since whether
+there is a secret decides where the service may listen.
+
+What must never live here: a second reading. Nobody below the command line looks at the environment or at a file.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import os
+import secrets
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, get_origin, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+from jobsvc.domain.keys import PROFILES
+
+Source = Literal["flag", "environment", "file", "default", "secret file"]
+"""Where a value came from. ``secret file`` is the file beside the database; only ``secret`` can come from it."""
+
+ENVIRONMENT_PREFIX: Final = "JOBSVC_"
+MASK: Final = "***"
+SECRET_CHARACTERS_ENOUGH: Final = 32
+"""Who holds one token can try out a shorter secret until it fits; serve warns of it. (RFC 7518, section 3.2.)"""
+
+_DAY_S: Final = 86_400
+
+Count = Annotated[int, Meta(ge=1)]
+"""A whole number from 1."""
+CountOrNone = Annotated[int, Meta(ge=0)]
+"""A whole number from 0."""
+Seconds = Annotated[float, Meta(gt=0)]
+"""A length of time in seconds, fractions allowed, above 0."""
+SecondsOrNone = Annotated[float, Meta(ge=0)]
+"""A length of time in seconds, fractions allowed, from 0."""
+
+
+class UnusableSetting(ValueError):
+    """A setting is unknown or has a value that cannot be used; the message names it, its source and what would do."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """
+    Everything that may be set. Each name is also the TOML key, and in upper case after ``JOBSVC_`` the variable.
+
+    In a variable a list is written ``a,b`` and a mapping ``a=x,b=y``.
+    """
+
+    # --- Where it listens and what it keeps ----------------------------------------------------------------------
+
+    host: str = "127.0.0.1"
+    """Address to listen on. Anything but a loopback address needs a configured secret."""
+
+    port: Annotated[int, Meta(ge=0, le=65_535)] = 8080
+    """Port to listen on; 0 picks a free one."""
+
+    database: str = "jobsvc.db"
+    """The log's SQLite file, as a path or a ``sqlite:///`` URL. It is made if there is none."""
+
+    secret: str = field(default="", repr=False)
+    """Signs bearer tokens and leases. Empty: the one in the file beside the database, which is made if need be."""
+
+    allowed_hosts: tuple[str, ...] = ()
+    """Host names (without port) that requests may come for. Empty: ``host``, and on loopback every name of loopback."""
+
+    allowed_origins: tuple[str, ...] = ()
+    """Origins, such as ``https://app.example``, whose pages may call with cookies. Empty: our own only."""
+
+    cookie_secure: bool = False
+    """Mark the guest's cookie Secure also where the request itself came in over plain HTTP."""
+
+    metrics_open: bool = False
+    """Let anybody read ``/metrics``, not only viewers and operators."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least level of log lines that are written."""
+
+    drain_s: SecondsOrNone = 10.0
+    """How long SIGTERM lets streams move elsewhere and requests finish. 0: they are cut at once."""
+
+    # --- Who users are -------------------------------------------------------------------------------------------
+
+    guest_ttl_s: Seconds = 30.0 * _DAY_S
+    """How long a guest's token and cookie last."""
+
+    guests_per_minute_max: Count = 60
+    """New guests a minute from one address; more are told to slow down."""
+
+    guest_kinds: tuple[str, ...] = ()
+    """Kinds that guests and users may create. Empty: all."""
+
+    guest_max_attempts_max: Count = 10
+    """The most attempts that a guest or user may ask for."""
+
+    guest_run_at_max_s: Seconds = 30.0 * _DAY_S
+    """How far ahead a guest or user may schedule."""
+
+    ticket_ttl_s: Seconds = 60.0
+    """How long a stream ticket may be used, once."""
+
+    link_code_ttl_s: Seconds = 600.0
+    """How long the dashboard link printed at start may be used, once."""
+
+    # --- What a request may hold ---------------------------------------------------------------------------------
+
+    body_bytes_max: Count = 1_048_576
+    """Bytes of a request's body."""
+
+    json_depth_max: Count = 64
+    """Levels of nesting in a body."""
+
+    items_max: Count = 500
+    """Jobs in a batch, reports in a request, and jobs in a claim."""
+
+    key_characters_max: Annotated[int, Meta(ge=1, le=2_048)] = 2_048
+    """Characters of a key, and of a URL as sent. The schema holds no more."""
+
+    title_characters_max: Count = 200
+    """Characters of a title."""
+
+    kind_characters_max: Count = 64
+    """Characters of a kind."""
+
+    metadata_bytes_max: Count = 16_384
+    """Bytes of a job's metadata as JSON."""
+
+    progress_data_bytes_max: Count = 4_096
+    """Bytes of the data in a progress report as JSON."""
+
+    message_characters_max: Count = 1_000
+    """Characters of a progress or error message, and of a reason."""
+
+    worker_characters_max: Count = 200
+    """Characters of a worker's name and of a claim id."""
+
+    idempotency_key_characters_max: Annotated[int, Meta(ge=1, le=255)] = 255
+    """Characters of an Idempotency-Key."""
+
+    idempotency_ttl_s: Seconds = 1.0 * _DAY_S
+    """How long the same Idempotency-Key gets the first answer again."""
+
+    prefer_wait_max_s: SecondsOrNone = 60.0
+    """The longest that a create with ``Prefer: wait`` is held."""
+
+    read_wait_max_s: SecondsOrNone = 60.0
+    """The longest that a read with ``wait_s`` is held, and a long-poll of the stream."""
+
+    claim_wait_max_s: SecondsOrNone = 30.0
+    """The longest that a claim waits for jobs."""
+
+    page_rows_max: Annotated[int, Meta(ge=1, le=2_000)] = 500
+    """Jobs or events in one page of a list, where nothing else is said; also what one read from the store brings."""
+
+    active_page_max: Annotated[int, Meta(ge=1, le=1_000)] = 1_000
+    """Jobs in one page of an operator's active list."""
+
+    # --- What jobs may do ----------------------------------------------------------------------------------------
+
+    profiles: dict[str, str] = field(default_factory=dict, hash=False)
+    """Kind to the profile that makes its key from a URL. Kinds not named: ``x-post`` for x-post, else ``default``."""
+
+    active_per_owner_max: Count = 1_000
+    """Active jobs of one owner."""
+
+    active_total_max: Count = 100_000
+    """Active jobs of all owners together. Bounds the service's memory."""
+
+    active_max_s: Seconds = 7.0 * _DAY_S
+    """The longest that a job may be active; then it has expired."""
+
+    lease_default_s: Annotated[float, Meta(ge=1, le=3_600)] = 30.0
+    """A lease where the claim names none."""
+
+    lease_max_s: Annotated[float, Meta(ge=1, le=3_600)] = 3_600.0
+    """The longest lease that a claim may ask for."""
+
+    progress_per_s: Seconds = 2.0
+    """Progress events a second and job; more are merged, the latest wins."""
+
+    events_per_job_max: Count = 9_000
+    """Events after which a job's progress is kept in memory and written once, at its end."""
+
+    # --- The ledger ----------------------------------------------------------------------------------------------
+
+    queue_commands_max: Count = 10_000
+    """Commands waiting for the writer; more are answered 503."""
+
+    commit_batch_max: Annotated[int, Meta(ge=1, le=256)] = 256
+    """Commands in one transaction. An append holds 1,024 events, and a command gives at most four."""
+
+    # --- The stream ----------------------------------------------------------------------------------------------
+
+    heartbeat_s: Seconds = 15.0
+    """Idle time after which a stream gets ``hb``."""
+
+    streams_per_principal_max: Count = 8
+    """Open streams of one principal; the oldest gets ``bye``."""
+
+    streams_total_max: Count = 10_000
+    """Open streams of all together; one more gets ``bye`` overload."""
+
+    stream_jobs_max: Count = 100
+    """How often ``job=`` may stand in a stream's query."""
+
+    ring_events_max: Count = 8_192
+    """Encoded events kept in memory for streams that resume; older ones are read from the store."""
+
+    ring_bytes_max: Count = 67_108_864
+    """Bytes of encoded events kept in memory for streams that resume."""
+
+    snapshot_part_bytes_max: Count = 65_536
+    """Bytes of one part of a snapshot; a single larger job is a part of its own."""
+
+    stream_buffer_high_bytes: Count = 16_384
+    """Bytes unread by a client above which it is sent nothing more, until it has read."""
+
+    stream_buffer_low_bytes: CountOrNone = 4_096
+    """Bytes unread by a client below which it is sent more again."""
+
+    stream_stall_s: Seconds = 30.0
+    """How long a client may read nothing of what waits for it before it is cut."""
+
+    @property
+    def database_path(self) -> Path:
+        """The log's file."""
+        return _database_path(self.database)
+
+    @property
+    def secret_path(self) -> Path:
+        """The secret's file beside the database."""
+        path = self.database_path
+        return path.with_name(f"{path.name}.secret")
+
+    @property
+    def on_loopback(self) -> bool:
+        """True if only this machine can reach the service."""
+        return is_loopback(self.host)
+
+
+SECRET_NAMES: Final = frozenset({"secret"})
+"""Settings that are never shown."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Loaded:
+    """
+    Settings in force, and where each came from.
+
+    Attributes:
+        settings: The values.
+        sources: By name of setting.
+    """
+
+    settings: Settings
+    sources: Mapping[str, Source]
+
+    def shown(self) -> dict[str, dict[str, object]]:
+        """What may be printed: ``{name: {value, source}}``, secrets masked, a secret that is not set as null."""
+        return {
+            name: {"value": _masked(name, getattr(self.settings, name)), "source": source}
+            for name, source in self.sources.items()
+        }
+
+
+def load_settings(
+    flags: Mapping[str, object], environ: Mapping[str, str], *, config_path: str | Path | None = None
+) -> Loaded:
+    """
+    The settings in force: each from its flag, else its variable, else the file, else its default.
+
+    Args:
+        flags: By name of setting; None stands for a flag that was not given.
+        environ: The environment; an empty variable counts as not set.
+        config_path: The TOML file, None for none.
+
+    Raises:
+        UnusableSetting: The file cannot be read or names a setting that there is not, or a value cannot be used.
+    """
+    given = {name: value for name, value in flags.items() if value is not None}
+    written = {} if config_path is None else _read_file(Path(config_path))
+    values: dict[str, Any] = {}
+    sources: dict[str, Source] = {}
+    for name, kind in _kinds().items():
+        variable = f"{ENVIRONMENT_PREFIX}{name.upper()}"
+        sources[name] = "default"
+        if name in given:
+            values[name], sources[name] = _convert(f"--{name.replace('_', '-')}", given[name], kind=kind), "flag"
+        elif environ.get(variable):
+            values[name], sources[name] = _convert(variable, environ[variable], kind=kind), "environment"
+        elif name in written:
+            values[name], sources[name] = _convert(f"{config_path}: {name}", written[name], kind=kind), "file"
+    settings = Settings(**values)
+    _check(settings)
+    return Loaded(settings=settings, sources=sources)
+
+
+def with_secret(loaded: Loaded) -> Loaded:
+    """
+    The same settings, with the secret of the file beside the database if none is configured and there is one.
+
+    Raises:
+        UnusableSetting: The file cannot be read, or others may read it.
+    """
+    settings = loaded.settings
+    if settings.secret or not settings.secret_path.exists():
+        return loaded
+    found = replace(settings, secret=_read_secret(settings.secret_path))
+    return Loaded(settings=found, sources={**loaded.sources, "secret": "secret file"})
+
+
+def with_made_secret(loaded: Loaded) -> Loaded:
+    """
+    The same settings, with a secret for sure: configured, else found beside the database, else made there (mode 0600).
+
+    Raises:
+        UnusableSetting: None is configured and the service would be reachable from other machines, or the file cannot
+            be written or read.
+    """
+    settings = loaded.settings
+    if settings.secret:
+        return loaded
+    if not settings.on_loopback:
+        raise UnusableSetting(
+            f"listening on {settings.host} needs a configured secret: set JOBSVC_SECRET, or use --host 127.0.0.1"
+        )
+    _make_secret(settings.secret_path)
+    return with_secret(loaded)
+
+
+def is_loopback(host: str) -> bool:
+    """True if *host*, a name or an address, is this machine as seen from itself only."""
+    if host.lower().rstrip(".") == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+# --- Values --------------------------------------------------------------------------------------------------------
+
+
+def _kinds() -> dict[str, Any]:
+    """The settings by name, in order, with their types."""
+    hints = get_type_hints(Settings, include_extras=True)
+    return {each.name: hints[each.name] for each in fields(Settings)}
+
+
+def _convert(place: str, value: object, *, kind: Any) -> Any:  # noqa: ANN401  # a type as a value, and a value of it
+    """*value* as *kind*; text is taken apart where lists and mappings are wanted."""
+    try:
+        converted = msgspec.convert(_taken_apart(value, kind), kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise UnusableSetting(f"{place}: {str(error).replace('Expected', 'expected')}") from None
+    if isinstance(converted, float) and not math.isfinite(converted):
+        raise UnusableSetting(f"{place}: not a finite number")
+    return converted
+
+
+def _taken_apart(value: object, kind: Any) -> object:  # noqa: ANN401  # as above
+    """Text as the list or mapping that it writes out, anything else as it is."""
+    shape = get_origin(kind)
+    if not isinstance(value, str) or shape not in {tuple, dict}:
+        return value
+    parts = [part.strip() for part in value.split(",") if part.strip()]
+    if shape is tuple:
+        return parts
+    pairs = [part.partition("=") for part in parts]
+    return {name.strip(): target.strip() for name, _, target in pairs}
+
+
+def _check(settings: Settings) -> None:
+    """
+    Nothing that is wrong only in connection with something else is left.
+
+    Raises:
+        UnusableSetting: Something is.
+    """
+    _database_path(settings.database)
+    for kind, profile in settings.profiles.items():
+        if profile not in PROFILES:
+            raise UnusableSetting(f"profiles: {kind}: no profile {profile!r}; there are {', '.join(sorted(PROFILES))}")
+    if settings.lease_default_s > settings.lease_max_s:
+        raise UnusableSetting("lease_default_s: longer than lease_max_s")
+    if settings.stream_buffer_low_bytes >= settings.stream_buffer_high_bytes:
+        raise UnusableSetting("stream_buffer_low_bytes: not below stream_buffer_high_bytes")
+
+
+def _database_path(database: str) -> Path:
+    scheme, separator, rest = database.partition("://")
+    if not database or "\x00" in database:
+        raise UnusableSetting("database: not a path")
+    if not separator:
+        return Path(database)
+    match scheme.lower():
+        case "sqlite":
+            return _database_path(rest.removeprefix("/"))
+        case "postgres" | "postgresql":
+            raise UnusableSetting("database: PostgreSQL is not built yet; name a file")
+        case _:
+            raise UnusableSetting(f"database: {scheme} is not a database that is known here; name a file")
+
+
+def _masked(name: str, value: object) -> object:
+    if name not in SECRET_NAMES:
+        return value
+    return MASK if value else None
+
+
+# --- Files ---------------------------------------------------------------------------------------------------------
+
+
+def _read_file(path: Path) -> dict[str, object]:
+    try:
+        written = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UnusableSetting(f"{path}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise UnusableSetting(f"{path}: {error}") from error
+    unknown = sorted(written.keys() - _kinds().keys())
+    if unknown:
+        raise UnusableSetting(f"{path}: no such setting: {', '.join(unknown)}")
+    return written
+
+
+def _read_secret(path: Path) -> str:
+    try:
+        if path.stat().st_mode & 0o077:
+            raise UnusableSetting(f"{path}: others may read it; it must have mode 0600")
+        secret = path.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UnusableSetting(f"{path}: cannot be read as a secret: {error}") from error
+    if not secret:
+        raise UnusableSetting(f"{path}: empty; remove it to have a secret made")
+    return secret
+
+
+def _make_secret(path: Path) -> None:
+    """A secret stands in *path*, whole: it appears under its name only once written, and one made before is kept."""
+    if path.exists():
+        return
+    spare = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(spare, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(secrets.token_urlsafe(32) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        _link_unless_there(spare, path)
+    except OSError as error:
+        raise UnusableSetting(f"{path}: cannot be written: {error.strerror or error}") from error
+    finally:
+        spare.unlink(missing_ok=True)
+
+
+def _link_unless_there(spare: Path, path: Path) -> None:
+    """A rename would take away the secret that another process made in the meantime; a link does not."""
+    try:
+        path.hardlink_to(spare)
+    except FileExistsError:
+        return
