@@ -1,0 +1,444 @@
+"""
+The desk: where each command of a batch is decided against what is staged, and what follows from it is staged in turn.
+
+It keeps what only the writer may see: the ready line, the leases, and progress that is held back. All three can be made
+again from the active jobs at any time, so a failed commit costs nothing but that. No IO, no await.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct
+
+from jobsvc.answers import Answer, Grants, MarkRequest, recall, remember
+from jobsvc.clock import SteadyClock
+from jobsvc.domain import commands as c
+from jobsvc.domain.decider import Decision, Situation, decide
+from jobsvc.domain.errors import IdempotencyKeyReused, JobsvcError, Rejected, RejectedWithJob, TooManyActive
+from jobsvc.domain.events import Created, NewEvent, Progressed, Started
+from jobsvc.domain.moments import SECOND_US
+from jobsvc.domain.words import JobId
+from jobsvc.leases import Leases
+from jobsvc.ready import ReadyLine
+from jobsvc.store.seam import Needs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from jobsvc.answers import Result
+    from jobsvc.clock import Clock
+    from jobsvc.domain.job import Job
+    from jobsvc.domain.words import Micros
+    from jobsvc.memory import Memory, Stage
+    from jobsvc.store.seam import DedupKey
+
+_ENDING_REPORTS: Final = {c.Complete: "complete", c.Fail: "fail", c.Release: "release"}
+
+
+class Limits(Struct, frozen=True):
+    """The bounds that the ledger keeps; each is a setting of the same name."""
+
+    queue_commands_max: int = 10_000
+    batch_commands_max: int = 256
+    active_per_owner_max: int = 1_000
+    active_total_max: int = 100_000
+    active_max_us: int = 7 * 86_400 * SECOND_US
+    progress_interval_us: int = SECOND_US // 2
+    events_per_job_max: int = 9_000
+    idempotency_ttl_us: int = 86_400 * SECOND_US
+
+
+class _Held(Struct, frozen=True):
+    """Progress held back, until a moment of the elapsed clock; None for until the job's next other event."""
+
+    event: NewEvent
+    until: int | None
+
+
+class Flush(Struct, frozen=True):
+    """Progress of these jobs was held back long enough and is to be written."""
+
+    job_ids: tuple[JobId, ...]
+
+
+class Several(Struct, frozen=True):
+    """Commands to be decided one after the other in one transaction, each on its own."""
+
+    commands: tuple[c.JobCommand, ...]
+
+
+class Undo(Struct, frozen=True):
+    """These grants never reached their worker; one that the same claim was given again since has, and stays."""
+
+    commands: tuple[c.Release, ...]
+
+
+Work = c.JobCommand | c.Claim | Several | Undo | Flush
+"""What may wait in the ledger's queue."""
+
+
+def weight(work: Work) -> int:
+    """How many decisions *work* may take."""
+    match work:
+        case c.Claim():
+            return work.limit
+        case Several() | Undo():
+            return len(work.commands)
+        case Flush():
+            return len(work.job_ids)
+        case _:
+            return 1
+
+
+class Desk:
+    """
+    Decides. One per ledger.
+
+    Attributes:
+        leases: Who may report until when; renewed here, read by everyone.
+    """
+
+    def __init__(
+        self, memory: Memory, clock: Clock, limits: Limits, *, new_id: Callable[[], JobId], seed: int | None
+    ) -> None:
+        self._memory = memory
+        self._clock = clock
+        self._limits = limits
+        self._new_id = new_id
+        self._random = random.Random(seed)  # noqa: S311  # jitter, not a secret
+        self._ready = ReadyLine()
+        self._held: dict[JobId, _Held] = {}
+        self._held_order: deque[tuple[int, JobId]] = deque()
+        self._given_again: dict[JobId, int] = {}
+        """By job, the fence of a grant that its claim asked for again: the worker is there."""
+        self._steady = SteadyClock(clock)
+        self._awake_since: Micros = self._steady.now()
+        self.leases = Leases()
+
+    def reset(self) -> None:
+        """The lines are what the committed jobs say; every lease has its whole length again, held progress is gone."""
+        self._held.clear()
+        self._held_order.clear()
+        self.leases.__init__()  # type: ignore[misc]  # the same object, empty: readers hold it
+        self.realign()
+        self._awake_since = self._steady.now()
+
+    def realign(self) -> None:
+        """The lines are what the committed jobs say, nothing staged is left; what runs or is held for those goes on."""
+        jobs, elapsed = self._memory.jobs, self._clock.elapsed()
+        leased = {job.id: job.lease_us for job in jobs.values() if job.lease_us is not None}
+        for job_id in [job_id for job_id in self.leases if job_id not in leased]:
+            self.leases.end(job_id)
+        for job_id, lease_us in leased.items():
+            if self.leases.remaining_us(job_id, elapsed=elapsed) is None:
+                self.leases.grant(job_id, lease_us=lease_us, elapsed=elapsed)
+        self._held = {job_id: held for job_id, held in self._held.items() if job_id in leased}
+        self._given_again = {job_id: fence for job_id, fence in self._given_again.items() if job_id in leased}
+        self._ready = ReadyLine()
+        for job in jobs.values():
+            if job.ready:
+                self._ready.put(job)
+        self._steady.reach(self._memory.last_at)
+
+    def now(self) -> Micros:
+        """The moment that a decision made now would have, if nothing later is in the log."""
+        return self._steady.now()
+
+    def waiting(self, kinds: frozenset[str]) -> bool:
+        """True if a claim of *kinds* would be given a job."""
+        return self._ready.waiting(kinds)
+
+    @property
+    def ready(self) -> int:
+        """How many jobs wait for a worker."""
+        return len(self._ready)
+
+    # What must be known before
+
+    def needs(self, works: Iterable[tuple[Work, MarkRequest | None]]) -> Needs:
+        """What the store has to be asked before *works* can be decided."""
+        jobs: set[JobId] = set()
+        completed: set[DedupKey] = set()
+        reports: set[tuple[JobId, str, int, str]] = set()
+        marks = set()
+        for work, mark in works:
+            if mark is not None:
+                marks.add(mark.mark_key)
+            for command in work.commands if isinstance(work, (Several, Undo)) else (work,):
+                match command:
+                    case c.Claim() | Flush():
+                        continue
+                    case c.Create():
+                        if command.dedup.on_completed != "rerun" and command.submission.key is not None:
+                            completed.add(_dedup_key(command))
+                        continue
+                    case c.Complete() | c.Fail() | c.Release() if self._may_be_repeated(command):
+                        reports.add(_report_key(command))
+                    case _:
+                        pass
+                if command.job_id not in self._memory.jobs:
+                    jobs.add(command.job_id)
+        return Needs(frozenset(jobs), frozenset(marks), frozenset(completed), frozenset(reports))
+
+    def _may_be_repeated(self, report: c.EndingReport) -> bool:
+        """False if none under that fence can have been accepted: its lease was current and held at the last commit."""
+        job = self._memory.jobs.get(report.job_id)
+        return job is None or job.fence != report.fence or job.lease_us is None
+
+    # Deciding
+
+    def work(self, work: Work, mark: MarkRequest | None, stage: Stage) -> object:
+        """
+        What the caller will be told once *stage* is committed: a Result, a list of them, Grants, or Again.
+
+        An exception that is not a Rejected is a fault of ours and comes out; nothing of the command is staged then.
+        """
+        known = None if mark is None else stage.mark(mark.mark_key)
+        if mark is not None and known is not None and known.expires_at > self._clock.now():
+            return recall(known) if known.digest == mark.digest else IdempotencyKeyReused()
+        match work:
+            case c.Claim():
+                return self._grant(work, stage)
+            case Flush():
+                self._flush(work, stage)
+                return None
+            case Undo():
+                return [self._one(command, stage) for command in work.commands if not self._arrived(command)]
+            case Several():
+                results = [self._one(command, stage) for command in work.commands]
+                self._remember(mark, results, stage)
+                return results
+            case _:
+                result = self._one(work, stage)
+                if isinstance(result, Answer):
+                    self._remember(mark, [result], stage)
+                return result
+
+    def _remember(self, mark: MarkRequest | None, results: Sequence[Result], stage: Stage) -> None:
+        if mark is not None:
+            expires_at = self._clock.now() + self._limits.idempotency_ttl_us
+            stage.marks[mark.mark_key] = remember(mark, results, expires_at)
+
+    def _one(self, command: c.JobCommand, stage: Stage) -> Result:
+        situation = self._situation(command, stage)
+        try:
+            decision = decide(command, situation)
+            self._check_bounds(decision, stage)
+        except Rejected as refusal:
+            return refusal
+        self._stage(decision.events, situation.now, stage)
+        self._renew(command, decision)
+        if decision.refusal is not None:
+            return self._refused_now(decision.refusal, decision.job_id, stage)
+        job = decision.job or stage.job(decision.job_id)
+        if job is None:
+            message = f"decided on job {decision.job_id}, which is nowhere"
+            raise LookupError(message)
+        return Answer(decision.outcome, job, stage.position, input_differs=decision.input_differs)
+
+    def _refused_now(self, refusal: RejectedWithJob, job_id: JobId, stage: Stage) -> JobsvcError:
+        """The refusal that goes with staged events, showing the job with them."""
+        refusal.job = stage.job(job_id)
+        return refusal
+
+    def _situation(self, command: c.JobCommand, stage: Stage) -> Situation:
+        """What the decision on *command* may depend on, as staged."""
+        now = max(self._steady.now(), stage.last_at)
+        match command:
+            case c.Create():
+                return self._situation_of_create(command, stage, now)
+            case c.Retry():
+                return self._situation_of_retry(command, stage, now)
+            case c.Merge():
+                return Situation(now, command.job_id, job=stage.job(command.job_id), holder=stage.job(command.into))
+            case _:
+                return self._situation_of_job(command, stage, now)
+
+    def _situation_of_create(self, command: c.Create, stage: Stage, now: Micros) -> Situation:
+        if command.submission.key is None:
+            return Situation(now, command.job_id, active_max_us=self._limits.active_max_us)
+        dedup_key = _dedup_key(command)
+        return Situation(
+            now,
+            command.job_id,
+            holder=stage.holder(dedup_key),
+            completed=stage.completed(dedup_key),
+            active_max_us=self._limits.active_max_us,
+        )
+
+    def _situation_of_retry(self, command: c.Retry, stage: Stage, now: Micros) -> Situation:
+        job = stage.job(command.job_id)
+        return Situation(
+            now,
+            command.new_id,
+            job=job,
+            holder=None if job is None else _holder_for_retry(job, stage),
+            active_max_us=self._limits.active_max_us,
+        )
+
+    def _situation_of_job(self, command: c.JobCommand, stage: Stage, now: Micros) -> Situation:
+        job = stage.job(command.job_id)
+        return Situation(
+            now,
+            self._new_id() if job is not None and job.followup is not None else command.job_id,
+            chance=self._random.random(),
+            job=job,
+            reported=stage.reported(*_report_key(command)) if isinstance(command, c.EndingReport) else None,
+            lease_live=self.leases.live(command.job_id, elapsed=self._clock.elapsed()),
+            awake_since=self._awake_since,
+            active_max_us=self._limits.active_max_us,
+        )
+
+    def _check_bounds(self, decision: Decision, stage: Stage) -> None:
+        """Refuses a job too many. One that takes another's place, or follows it, is none."""
+        if len(decision.events) != 1 or not isinstance(decision.events[0].facts, Created):
+            return
+        submission = decision.events[0].payload.submission
+        owner = "" if submission is None else submission.owner
+        if stage.active_of(owner) >= self._limits.active_per_owner_max:
+            raise TooManyActive(f"this owner has {self._limits.active_per_owner_max} active jobs; let some end first")
+        if stage.active_total >= self._limits.active_total_max:
+            raise TooManyActive
+
+    # Staging
+
+    def _stage(self, events: Iterable[NewEvent], at: Micros, stage: Stage) -> None:
+        for event in events:
+            if isinstance(event.facts, Progressed):
+                self._stage_progress(event, at, stage)
+                continue
+            self._write_held(event.job_id, at, stage)
+            self._follow(stage.add(event, at), event)
+
+    def _write_held(self, job_id: JobId, at: Micros, stage: Stage) -> None:
+        """Progress that was held of the job is staged, if its worker still holds the job."""
+        held, job = self._held.pop(job_id, None), stage.job(job_id)
+        if held is not None and job is not None and job.lease_us is not None:
+            stage.add(held.event, at)
+
+    def _stage_progress(self, event: NewEvent, at: Micros, stage: Stage) -> None:
+        """Latest wins: written at once if the last was long enough ago, else held until then or until another event."""
+        job = stage.job(event.job_id)
+        if job is None:
+            return
+        full = job.version >= self._limits.events_per_job_max
+        due = job.progress is None or job.leased_at is None or at - job.leased_at >= self._limits.progress_interval_us
+        if due and not full:
+            self._held.pop(event.job_id, None)
+            stage.add(event, at)
+            return
+        held = self._held.get(event.job_id)
+        until = None if held is None else held.until
+        if until is None and not full:
+            until = self._clock.elapsed() + self._limits.progress_interval_us
+            self._held_order.append((until, event.job_id))
+        self._held[event.job_id] = _Held(event, until)
+
+    def _follow(self, job: Job, event: NewEvent) -> None:
+        """The lines follow what was staged."""
+        if job.ready:
+            self._ready.put(job)
+        else:
+            self._ready.drop(job.id)
+        if isinstance(event.facts, Started):
+            self.leases.grant(job.id, lease_us=event.facts.lease_us, elapsed=self._clock.elapsed())
+        elif job.lease_us is None:
+            self.leases.end(job.id)
+            self._given_again.pop(job.id, None)
+
+    def _renew(self, command: c.JobCommand, decision: Decision) -> None:
+        if isinstance(command, (c.Heartbeat, c.ReportProgress)) and decision.outcome == "renewed":
+            self.leases.renew(command.job_id, elapsed=self._clock.elapsed())
+
+    # Held progress
+
+    def held(self) -> tuple[JobId, ...]:
+        """The jobs whose progress is held back."""
+        return tuple(self._held)
+
+    def next_flush(self) -> int | None:
+        """When held progress is to be written, on the elapsed clock; None if there is none."""
+        while self._held_order:
+            moment, job_id = self._held_order[0]
+            if self._is_held_until(moment, job_id):
+                return moment
+            self._held_order.popleft()
+        return None
+
+    def take_flush(self) -> Flush:
+        """The progress whose time has come."""
+        due: list[JobId] = []
+        elapsed = self._clock.elapsed()
+        while self._held_order and self._held_order[0][0] <= elapsed:
+            moment, job_id = self._held_order.popleft()
+            if self._is_held_until(moment, job_id):
+                due.append(job_id)
+        return Flush(tuple(due))
+
+    def _is_held_until(self, moment: int, job_id: JobId) -> bool:
+        """False for a place in the order of progress that was written, or overtaken, in the meantime."""
+        held = self._held.get(job_id)
+        return held is not None and held.until == moment
+
+    def _flush(self, work: Flush, stage: Stage) -> None:
+        at = max(self._steady.now(), stage.last_at)
+        for job_id in work.job_ids:
+            self._write_held(job_id, at, stage)
+
+    # Claims
+
+    def _grant(self, claim: c.Claim, stage: Stage) -> Grants:
+        again = self._granted_before(claim, stage)
+        if again:
+            return Grants(again, ())
+        granted: list[Job] = []
+        passed_over: list[Job] = []
+        while len(granted) < claim.limit:
+            job_id = self._ready.take(claim.kinds)
+            if job_id is None:
+                break
+            start = c.Start(job_id, claim.who, claim.lease_us, claim.worker, claim.claim, claim.request_id)
+            result = self._one(start, stage)
+            if isinstance(result, Answer):
+                granted.append(result.job)
+            elif (job := stage.job(job_id)) is not None and job.ready:
+                passed_over.append(job)
+        for job in passed_over:
+            self._ready.put(job)
+        return Grants(granted, granted)
+
+    def _granted_before(self, claim: c.Claim, stage: Stage) -> list[Job]:
+        """What the same claim was given, as far as its leases live."""
+        if claim.claim is None:
+            return []
+        elapsed = self._clock.elapsed()
+        found: list[Job] = []
+        for job_id in stage.claimed(claim.claim):
+            job = stage.job(job_id)
+            if job is not None and job.claim == claim.claim and self.leases.live(job_id, elapsed=elapsed):
+                found.append(job)
+                self._given_again[job_id] = job.fence
+        return found
+
+    def _arrived(self, grant: c.Release) -> bool:
+        return self._given_again.get(grant.job_id) == grant.fence
+
+
+def _dedup_key(command: c.Create) -> DedupKey:
+    return (command.submission.owner, command.kind, command.submission.key or "")
+
+
+def _report_key(report: c.EndingReport) -> tuple[JobId, str, int, str]:
+    return (report.job_id, _ENDING_REPORTS[type(report)], report.fence, report.digest)
+
+
+def _holder_for_retry(job: Job, stage: Stage) -> Job | None:
+    """The active job that stands in the way of retrying *job*: its key's holder, or an earlier retry."""
+    if job.key is not None:
+        holder = stage.holder((job.owner, job.kind, job.key))
+        if holder is not None:
+            return holder
+    return stage.active_retry(job.id)

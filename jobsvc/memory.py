@@ -1,0 +1,275 @@
+"""
+The memory: the active jobs and their keys as committed, and the staged changes on top of them.
+
+*Staged* is what a batch will have done once it commits; only the ledger's writer sees it. *Committed* is what every
+reader sees: it changes in one step, in one loop turn, after the commit. Ended jobs are not here; they are in the store.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from jobsvc.changes import Change, change
+from jobsvc.domain.events import Created, Event, LateResult, Started
+from jobsvc.domain.job import Job, evolve
+from projections.active import Active
+from projections.history import History
+from projections.keys import Keys
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from jobsvc.domain.events import NewEvent, Report
+    from jobsvc.domain.words import JobId, Micros
+    from jobsvc.store.seam import DedupKey, Found, Head, HistoryRow, KeyRow, Mark, MarkKey, Opening
+    from projections.projection import Projection
+
+ACTIVE = Active()
+KEYS = Keys()
+HISTORY = History()
+INLINE: Final[tuple[Projection, ...]] = (ACTIVE, KEYS, HISTORY)
+"""The views that are written with the events that make them."""
+
+
+class Memory:
+    """
+    All active jobs as committed, by id, owner and key.
+
+    Cost per active job: about 2 KiB besides its input. Never changed but by ``load`` and ``commit``.
+    """
+
+    def __init__(self) -> None:
+        self.jobs: dict[JobId, Job] = {}
+        self.by_owner: dict[str, dict[JobId, Job]] = {}
+        self.holders: dict[DedupKey, JobId] = {}
+        self.retries: dict[JobId, JobId] = {}
+        self.claims: dict[str, dict[JobId, None]] = {}
+        self.keys: dict[JobId, KeyRow] = {}
+        self.history: dict[JobId, HistoryRow] = {}
+        self.head: Head | None = None
+
+    @property
+    def position(self) -> int:
+        """The last committed position; 0 for an empty log."""
+        return 0 if self.head is None else self.head.position
+
+    @property
+    def last_at(self) -> Micros:
+        """When the last committed event was; 0 for an empty log."""
+        return 0 if self.head is None else self.head.at
+
+    @property
+    def epoch(self) -> str:
+        """The log's identity."""
+        return "" if self.head is None else self.head.epoch
+
+    def load(self, opening: Opening) -> None:
+        """The memory is what the store says, whatever it was before."""
+        self.__init__()  # type: ignore[misc]  # every field anew, none forgotten
+        self.head = opening.head
+        for job in opening.active:
+            self._put(job, opening.keys.get(job.id), opening.history.get(job.id))
+
+    def commit(self, stage: Stage, head: Head) -> None:
+        """What was staged is what every reader sees from now on."""
+        for job_id, row in stage.active.items():
+            before = self.jobs.get(job_id)
+            key = stage.keys[job_id] if job_id in stage.keys else self.keys.get(job_id)
+            history = stage.history[job_id] if job_id in stage.history else self.history.get(job_id)
+            if before is not None and before.claim is not None and (row is None or row.claim != before.claim):
+                self._forget_claim(before.claim, job_id)
+            moved = before is not None and row is not None and row.owner != before.owner
+            if before is not None and (row is None or moved):
+                self._drop(before)
+            if row is not None:
+                self._put(row, key, history)
+                if moved:
+                    self.by_owner[row.owner] = dict(sorted(self.by_owner[row.owner].items()))
+            else:
+                self.jobs.pop(job_id, None)
+        self.head = head
+
+    def of_owner(self, owner: str) -> list[Job]:
+        """The owner's active jobs, oldest first."""
+        jobs = self.by_owner.get(owner)
+        return [] if jobs is None else list(jobs.values())
+
+    def _put(self, job: Job, key: KeyRow | None, history: HistoryRow | None) -> None:
+        self.jobs[job.id] = job
+        self.by_owner.setdefault(job.owner, {})[job.id] = job
+        if key is not None:
+            self.keys[job.id] = key
+            self.holders[key.owner, key.kind, key.key] = job.id
+        if job.retry_of is not None:
+            self.retries[job.retry_of] = job.id
+        if job.claim is not None:
+            self.claims.setdefault(job.claim, {})[job.id] = None
+        if history is not None:
+            self.history[job.id] = history
+
+    def _drop(self, job: Job) -> None:
+        """No index leads to *job* any more; it keeps its place among all, in case it only moved."""
+        owned = self.by_owner[job.owner]
+        del owned[job.id]
+        if not owned:
+            del self.by_owner[job.owner]
+        key = self.keys.pop(job.id, None)
+        if key is not None and self.holders.get((key.owner, key.kind, key.key)) == job.id:
+            del self.holders[key.owner, key.kind, key.key]
+        if job.retry_of is not None and self.retries.get(job.retry_of) == job.id:
+            del self.retries[job.retry_of]
+        self.history.pop(job.id, None)
+
+    def _forget_claim(self, claim: str, job_id: JobId) -> None:
+        jobs = self.claims.get(claim, {})
+        jobs.pop(job_id, None)
+        if not jobs:
+            self.claims.pop(claim, None)
+
+
+class Stage:
+    """
+    What one batch will have done: the events in order, and the rows of the inline views after them.
+
+    Attributes:
+        changes: The events with the job after each.
+        last_at: When the last of them is, or the last committed one; none may be earlier.
+        active: By job touched, its row of ``active`` after the batch; likewise ``keys`` and ``history``.
+        marks: The idempotency marks to be remembered.
+    """
+
+    def __init__(self, memory: Memory, found: Found) -> None:
+        self._memory = memory
+        self._found = found
+        # A result that is reused was asked for by its key; who is told of it asks by its id.
+        self._stored = {job.id: job for job in found.completed.values()} | dict(found.jobs)
+        self._position = memory.position
+        self.last_at = memory.last_at
+        self._jobs: dict[JobId, Job] = {}
+        self._holders: dict[DedupKey, JobId | None] = {}
+        self._retries: dict[JobId, JobId] = {}
+        self._completed: dict[DedupKey, Job] = {}
+        self._claims: dict[str, list[JobId]] = {}
+        self._reports: dict[tuple[JobId, str, int, str], Job] = {}
+        self._owned: dict[str, int] = {}
+        self._total = len(memory.jobs)
+        self.changes: list[Change] = []
+        self.active: dict[JobId, Job | None] = {}
+        self.keys: dict[JobId, KeyRow | None] = {}
+        self.history: dict[JobId, HistoryRow | None] = {}
+        self.marks: dict[MarkKey, Mark] = {}
+
+    @property
+    def position(self) -> int:
+        """The position of the last staged event, or of the committed head."""
+        return self._position
+
+    @property
+    def jobs(self) -> Mapping[JobId, Job]:
+        """The jobs touched, as they will stand, ended ones included."""
+        return self._jobs
+
+    def job(self, job_id: JobId) -> Job | None:
+        """The job as it will stand: staged, else committed, else as the store knew it."""
+        return self._jobs.get(job_id) or self._memory.jobs.get(job_id) or self._stored.get(job_id)
+
+    def holder(self, key: DedupKey) -> Job | None:
+        """The active job that has *key*."""
+        holder = self._holders[key] if key in self._holders else self._memory.holders.get(key)
+        return None if holder is None else self.job(holder)
+
+    def active_retry(self, job_id: JobId) -> Job | None:
+        """The active job that retries *job_id*."""
+        retry = self._retries.get(job_id) or self._memory.retries.get(job_id)
+        job = None if retry is None else self.job(retry)
+        return job if job is not None and job.active else None
+
+    def claimed(self, claim: str) -> list[JobId]:
+        """The jobs that *claim* was given and may still hold, each once, in the order in which it got them."""
+        return list(dict.fromkeys([*self._memory.claims.get(claim, ()), *self._claims.get(claim, ())]))
+
+    def completed(self, key: DedupKey) -> Job | None:
+        """The newest completed job that had *key*."""
+        return self._completed.get(key) or self._found.completed.get(key)
+
+    def mark(self, key: MarkKey) -> Mark | None:
+        """The answer that *key* had, in this batch or before."""
+        return self.marks.get(key) or self._found.marks.get(key)
+
+    def active_of(self, owner: str) -> int:
+        """How many active jobs *owner* will have."""
+        return len(self._memory.by_owner.get(owner, ())) + self._owned.get(owner, 0)
+
+    @property
+    def active_total(self) -> int:
+        """How many active jobs there will be in all."""
+        return self._total
+
+    def reported(self, job_id: JobId, verb: str, fence: int, digest: str) -> Job | None:
+        """The job as it stood after this very report, made in this batch or before."""
+        key = (job_id, verb, fence, digest)
+        return self._reports.get(key) or self._found.reports.get(key)
+
+    def add(self, new: NewEvent, at: Micros) -> Job:
+        """The job after *new*, which has the next position and the next version of its stream."""
+        job = self.job(new.job_id)
+        version = 1 if job is None else job.version + 1
+        return self.take(Event(self._position + 1, new.job_id, version, at, new.facts, new.payload))
+
+    def take(self, event: Event) -> Job:
+        """The job after *event*, which is the next of the log."""
+        before = self.job(event.job_id)
+        job = evolve(before, event)
+        self.changes.append(change(before, event, job))
+        self._position = event.position
+        self.last_at = event.at
+        self._write_rows(event)
+        self._index(before, job, event)
+        return job
+
+    def _write_rows(self, event: Event) -> None:
+        """The rows of the inline views after *event*, each the return value of its projection's ``apply``."""
+        job_id, memory = event.job_id, self._memory
+        active = self.active[job_id] if job_id in self.active else memory.jobs.get(job_id)
+        row = ACTIVE.apply(active, event)
+        if row is not active:
+            self.active[job_id] = row
+        key = self.keys[job_id] if job_id in self.keys else memory.keys.get(job_id)
+        key_row = KEYS.apply(key, event)
+        if key_row is not key:
+            self.keys[job_id] = key_row
+        history = self.history[job_id] if job_id in self.history else self._known_history(job_id)
+        history_row = HISTORY.apply(history, event)
+        if history_row is not history:
+            self.history[job_id] = history_row
+
+    def _known_history(self, job_id: JobId) -> HistoryRow | None:
+        return self._memory.history.get(job_id) or self._found.history.get(job_id)
+
+    def _index(self, before: Job | None, job: Job, event: Event) -> None:
+        self._jobs[job.id] = job
+        if before is not None and before.active:
+            self._count(before.owner, -1)
+            if before.key is not None:
+                self._holders[before.owner, before.kind, before.key] = None
+        if job.active:
+            self._count(job.owner, 1)
+            if job.key is not None:
+                self._holders[job.owner, job.kind, job.key] = job.id
+            if isinstance(event.facts, Created) and job.retry_of is not None:
+                self._retries[job.retry_of] = job.id
+            if isinstance(event.facts, Started) and job.claim is not None:
+                self._claims.setdefault(job.claim, []).append(job.id)
+        elif job.state == "completed" and job.key is not None:
+            self._completed[job.owner, job.kind, job.key] = job
+        self._index_report(job, event)
+
+    def _index_report(self, job: Job, event: Event) -> None:
+        """A late result is no report that was accepted: the same again is refused again."""
+        report: Report | None = getattr(event.facts, "report", None)
+        if report is not None and not isinstance(event.facts, LateResult):
+            self._reports.setdefault((job.id, report.verb, report.fence, report.digest), job)
+
+    def _count(self, owner: str, difference: int) -> None:
+        self._owned[owner] = self._owned.get(owner, 0) + difference
+        self._total += difference

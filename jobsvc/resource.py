@@ -1,0 +1,264 @@
+"""
+The job and the event as the outside sees them: the records of the contract, and their JSON.
+
+Inside a moment is a number and a payload a bag of fields; out here a moment is text and every field has its place. The
+lease is laid over when a job is read: it is in no view, no version and no digest. Nothing here decides who may see it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from msgspec import UNSET, Raw, Struct, UnsetType, json, structs
+
+from jobsvc.domain.events import FollowupRequested, Started
+from jobsvc.domain.moments import SECOND_US, rfc3339, rfc3339_or_none
+
+if TYPE_CHECKING:
+    from jobsvc.changes import Change
+    from jobsvc.domain.events import Event, Payload
+    from jobsvc.domain.job import Job
+    from jobsvc.domain.words import Micros
+
+BRIEF_BYTES_MAX: Final = 16_384
+"""A larger input or result is left out of lists and frames, and named in ``omitted``."""
+
+_NULL: Final = Raw(b"null")
+
+
+class ProgressResource(Struct, frozen=True):
+    """How far the worker says it is."""
+
+    percent: float | None
+    message: str | None
+    data: Raw
+
+
+class FailureResource(Struct, frozen=True):
+    """Why the last attempt, or the job, failed."""
+
+    code: str
+    message: str
+
+
+class JobResource(Struct, frozen=True):
+    """A job, whole. Clients read ``active``, never a list of states."""
+
+    id: str
+    kind: str
+    state: str
+    active: bool
+    version: int
+    position: int
+    owner: str
+    key: str | None
+    url: str | None
+    title: str | None
+    input: Raw | UnsetType
+    metadata: Raw
+    priority: int
+    progress: ProgressResource | None
+    attempt: int
+    max_attempts: int
+    lost_leases: int
+    cancel_requested: bool
+    result: Raw | UnsetType
+    error: FailureResource | None
+    reason: str | None
+    retry_of: str | None
+    superseded_by: str | None
+    followed_by: str | None
+    follows: str | None
+    created_at: str
+    run_at: str | None
+    started_at: str | None
+    finished_at: str | None
+    due_at: str | None
+    deadline: str | None
+    lease_expires_at: str | None
+    worker: str | None
+    omitted: list[str] | UnsetType = UNSET
+
+
+def job_resource(job: Job, *, lease_expires_at: Micros | None = None, brief: bool = False) -> JobResource:
+    """
+    *job* as the contract shows it.
+
+    Args:
+        job: As committed.
+        lease_expires_at: Laid over; None where nobody holds the job, or for a moment long past.
+        brief: Leave out an input or result above 16 KiB, as lists and frames do.
+
+    Cost: 2 µs.
+    """
+    submission, terms, progress, failure = job.submission, job.terms, job.progress, job.failure
+    given: Raw | UnsetType = submission.input
+    result: Raw | UnsetType = _NULL if job.result is UNSET else job.result
+    omitted: list[str] | UnsetType = UNSET
+    if brief and (_is_large(submission.input) or _is_large(result)):
+        omitted = []
+        if _is_large(submission.input):
+            given = UNSET
+            omitted.append("input")
+        if _is_large(result):
+            result = UNSET
+            omitted.append("result")
+    return JobResource(
+        id=job.id,
+        kind=job.kind,
+        state=job.state,
+        active=job.active,
+        version=job.version,
+        position=job.position,
+        owner=job.owner,
+        key=submission.key,
+        url=submission.url,
+        title=submission.title,
+        input=given,
+        metadata=submission.metadata,
+        priority=terms.priority,
+        progress=None
+        if progress is None
+        else ProgressResource(progress.percent, progress.message, _NULL if progress.data is UNSET else progress.data),
+        attempt=job.attempt,
+        max_attempts=terms.max_attempts,
+        lost_leases=job.lost_leases,
+        cancel_requested=job.cancel_requested,
+        result=result,
+        error=None if failure is None else FailureResource(failure.code, failure.message),
+        reason=job.reason,
+        retry_of=job.retry_of,
+        superseded_by=job.superseded_by,
+        followed_by=job.followed_by,
+        follows=job.follows,
+        created_at=rfc3339(job.created_at),
+        run_at=rfc3339_or_none(terms.run_at),
+        started_at=rfc3339_or_none(job.started_at),
+        finished_at=rfc3339_or_none(job.finished_at),
+        due_at=rfc3339_or_none(job.due_at),
+        deadline=rfc3339_or_none(job.deadline),
+        lease_expires_at=rfc3339_or_none(lease_expires_at),
+        worker=job.worker,
+        omitted=omitted,
+    )
+
+
+def _is_large(raw: Raw | UnsetType) -> bool:
+    return isinstance(raw, Raw) and len(memoryview(raw)) > BRIEF_BYTES_MAX
+
+
+class EventResource(Struct, frozen=True):
+    """An event of the log, as the history and the log show it."""
+
+    position: int
+    job_id: str
+    version: int
+    type: str
+    at: str
+    actor: str | None
+    request_id: str | None
+    data: dict[str, Any]
+    chain: str
+
+
+def event_resource(event: Event, chain: bytes, *, role_only: bool) -> EventResource:
+    """*event* as the contract shows it; guests and users see of the actor only the role (*role_only*)."""
+    payload = event.payload
+    actor = None if payload is None else payload.actor
+    if actor is not None and role_only:
+        actor = actor.partition(":")[0]
+    return EventResource(
+        position=event.position,
+        job_id=event.job_id,
+        version=event.version,
+        type=event.type,
+        at=rfc3339(event.at),
+        actor=actor,
+        request_id=None if payload is None else payload.request_id,
+        data=event_data(event),
+        chain=chain.hex(),
+    )
+
+
+def event_data(event: Event) -> dict[str, Any]:
+    """Everything an event says besides its envelope: facts and payload in one, moments as text, raw JSON as it came."""
+    told = _fields(event.facts)
+    if event.payload is not None:
+        told |= _payload_fields(event.payload)
+    return told
+
+
+def change_data(change: Change) -> dict[str, Any]:
+    """What *change*'s event says that the job after it does not carry."""
+    match change.event.facts:
+        case Started(fence=fence, lease_us=lease_us):
+            return {"fence": fence, "lease_s": lease_us / SECOND_US}
+        case FollowupRequested(count=count):
+            return {"count": count}
+        case _:
+            return {"previous_owner": change.previous_owner} if change.previous_owner is not None else {}
+
+
+class ChangeResource(Struct, frozen=True):
+    """The data of a ``job`` frame: an event, and the job as it stood after it."""
+
+    type: str
+    position: int
+    version: int
+    at: str
+    job: JobResource
+    data: dict[str, Any]
+
+
+def change_resource(change: Change) -> ChangeResource:
+    """
+    *change* as a stream shows it.
+
+    The lease is laid over as the event left it, so that the frame is the same whenever it is made.
+    """
+    job, event = change.job, change.event
+    lease_expires_at = None if job.leased_at is None or job.lease_us is None else job.leased_at + job.lease_us
+    return ChangeResource(
+        type=event.type,
+        position=event.position,
+        version=event.version,
+        at=rfc3339(event.at),
+        job=job_resource(job, lease_expires_at=lease_expires_at, brief=True),
+        data=change_data(change),
+    )
+
+
+encode: Final = json.Encoder().encode
+"""The JSON of any of these records, compact, as bytes without a line feed."""
+
+
+def _fields(record: Struct) -> dict[str, Any]:
+    """The fields of *record* that say something, with moments and lengths of time as the outside writes them."""
+    told: dict[str, Any] = {}
+    for name, value in structs.asdict(record).items():
+        if value is None or value is UNSET:
+            continue
+        if name in _MOMENTS:
+            told[name] = rfc3339(value)
+        elif name.endswith("_us"):
+            told[name.removesuffix("_us") + "_s"] = value / SECOND_US
+        elif isinstance(value, Struct):
+            told[name] = _fields(value)
+        else:
+            told[name] = value
+    return told
+
+
+_MOMENTS: Final = frozenset({"run_at", "due_at", "deadline", "start_by", "active_until", "grace_until"})
+
+
+def _payload_fields(payload: Payload) -> dict[str, Any]:
+    told = _fields(payload)
+    for name in ("actor", "request_id"):
+        told.pop(name, None)
+    told |= told.pop("submission", {})
+    if "failure" in told:
+        told["error"] = told.pop("failure")
+    if "progress_data" in told:
+        told["data"] = told.pop("progress_data")
+    return told

@@ -1,0 +1,30 @@
+"""
+The view ``active``: the jobs that have not ended, each as it stands.
+
+A fold that returns None at a terminal event, so no row can outlive its job and nobody has to clean up. The row written
+when events are appended is the return value of this very ``apply``; a rebuild runs it over the whole log.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from jobsvc.domain.events import Created
+from jobsvc.domain.job import Job, evolve
+
+if TYPE_CHECKING:
+    from jobsvc.domain.events import Event
+
+
+class Active:
+    """The active jobs, by job id."""
+
+    name = "active"
+    version = 1
+
+    def apply(self, row: Job | None, event: Event) -> Job | None:
+        """The job after *event*, or None once it has ended."""
+        if row is None and not isinstance(event.facts, Created):
+            return None
+        job = evolve(row, event)
+        return job if job.active else None

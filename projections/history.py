@@ -1,0 +1,47 @@
+"""
+The view ``history``: how to find a job among all there ever were.
+
+A row is an index entry, not the job: what the job was is folded from its events when somebody asks, so nothing is
+stored twice. Progress does not touch it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from jobsvc.domain.events import Cancelled, Completed, Created, Erased, Expired, Failed, OwnerChanged, Progressed
+from jobsvc.domain.machine import next_state
+from jobsvc.domain.words import ERASED
+from jobsvc.store.seam import HistoryRow
+
+if TYPE_CHECKING:
+    from jobsvc.domain.events import Event
+
+
+class History:
+    """All jobs that can still be found, by job id. An erased job cannot."""
+
+    name = "history"
+    version = 1
+
+    def apply(self, row: HistoryRow | None, event: Event) -> HistoryRow | None:
+        """The entry after *event*."""
+        facts, payload = event.facts, event.payload
+        if isinstance(facts, Created):
+            submission = None if payload is None else payload.submission
+            owner, key = (ERASED, None) if submission is None else (submission.owner, submission.key)
+            return HistoryRow(event.job_id, owner, facts.kind, key, facts.state, event.at)
+        if row is None or isinstance(facts, Progressed):
+            return row
+        state = next_state(row.state, event.type)
+        match facts:
+            case Completed() | Failed() | Cancelled() | Expired():
+                return replace(row, state=state, finished_at=event.at)
+            case OwnerChanged():
+                return replace(row, owner=ERASED if payload is None else payload.owner or ERASED)
+            case Erased():
+                return None
+            case _:
+                return row if state == row.state else replace(row, state=state)

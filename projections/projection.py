@@ -1,0 +1,40 @@
+"""
+What a projection is: a small class that anyone can write.
+
+Three things and no more: a ``name``, a ``version`` to be raised when the meaning of its rows changes, and ``apply``,
+a pure fold. A projection that catches up may add ``key`` (which row an event belongs to; the job's, if it does not say)
+and ``row_type`` (a msgspec Struct or a builtin, for reading its rows back).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from jobsvc.domain.events import Event
+
+
+class Projection(Protocol):
+    """A fold of the log into rows."""
+
+    name: str
+    version: int
+
+    def apply(self, row: Any, event: Event) -> Any:  # noqa: ANN401  # rows are whatever the projection says they are
+        """
+        The row after *event*, None for no row.
+
+        Must not look at a clock, make an id, do IO or change *row*: it is run again over the same events.
+        """
+        ...
+
+
+def row_key(projection: Projection, event: Event) -> str:
+    """The key of the row that *event* belongs to in *projection*."""
+    key = getattr(projection, "key", None)
+    return event.job_id if key is None else str(key(event))
+
+
+def row_type(projection: Projection) -> Any:  # noqa: ANN401  # a type for msgspec to decode into
+    """The type of *projection*'s rows, for reading them back."""
+    return getattr(projection, "row_type", Any)
