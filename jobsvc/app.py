@@ -1,0 +1,170 @@
+"""
+The composition root: settings to store, store to ledger, ledger to feed and sweeper, all of it to routes.
+
+Everything is made here once and handed on as plain values; nothing reaches for a global. Starting goes down the list,
+stopping up again: first nobody new, then streams and waits end, then what was queued is written, then the store closes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+from aiohttp import web
+
+from jobsvc.clock import SystemClock
+from jobsvc.desk import Limits
+from jobsvc.domain.moments import SECOND_US
+from jobsvc.domain.words import Principal
+from jobsvc.feed import Feed
+from jobsvc.http.edge import install
+from jobsvc.http.identity import Identity
+from jobsvc.http.routes import ROUTES
+from jobsvc.http.service import Service
+from jobsvc.http.streams import Streams
+from jobsvc.ledger import Ledger
+from jobsvc.observe import observing
+from jobsvc.operate.views import CATCH_UP
+from jobsvc.store.sqlite import SqliteStore
+from jobsvc.sweeper import Sweeper
+from jobsvc.telemetry import Metrics, log, log_failure
+from jobsvc.tokens import Bearer
+from projections.runner import Runner
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from jobsvc.clock import Clock
+    from jobsvc.settings import Settings
+    from jobsvc.store.seam import Store
+
+EXIT_DONE: Final = 0
+EXIT_STORE_BEYOND_REPAIR: Final = 70
+
+_SWITCH_INTERVAL_S: Final = 0.0005
+"""
+How long the event loop may keep the interpreter from the store's thread while that thread wants it.
+
+Each statement of a commit gives the interpreter up and takes it again; at the default of 5 ms a busy loop would make
+every commit of a dozen statements wait 60 ms.
+"""
+
+
+def limits_of(settings: Settings) -> Limits:
+    """The ledger's bounds as the settings say."""
+    return Limits(
+        queue_commands_max=settings.queue_commands_max,
+        batch_commands_max=settings.commit_batch_max,
+        active_per_owner_max=settings.active_per_owner_max,
+        active_total_max=settings.active_total_max,
+        active_max_us=int(settings.active_max_s * SECOND_US),
+        progress_interval_us=int(SECOND_US / settings.progress_per_s),
+        events_per_job_max=settings.events_per_job_max,
+        idempotency_ttl_us=int(settings.idempotency_ttl_s * SECOND_US),
+    )
+
+
+@asynccontextmanager
+async def running(
+    settings: Settings, *, clock: Clock | None = None, store: Store | None = None
+) -> AsyncIterator[Service]:
+    """
+    A service that takes commands, without a socket; stopped in order when the block ends.
+
+    Args:
+        settings: With a secret.
+        clock: The machine's, if not given.
+        store: The one that the settings name, if not given.
+    """
+    clock = clock or SystemClock()
+    store = store or SqliteStore(settings.database_path)
+    metrics = Metrics()
+    ledger = Ledger(store, clock, limits_of(settings), metrics=metrics)
+    await ledger.start()
+    feed = Feed(store, ledger.memory, ring_events_max=settings.ring_events_max, ring_bytes_max=settings.ring_bytes_max)
+    feed.start()
+    ledger.on_commit += [feed.publish, observing(metrics)]
+    sweeper = Sweeper(ledger, store, clock)
+    sweeper.start()
+    streams = Streams(feed, ledger, settings, clock=clock, metrics=metrics)
+    runner = Runner(store, CATCH_UP, tell=_tell_parked)
+    await runner.start()
+    ledger.on_commit.append(runner.notice)
+    identity = Identity(settings, clock)
+    try:
+        yield Service(settings, clock, store, ledger, feed, identity, streams, runner, metrics)
+    finally:
+        await runner.stop()
+        await sweeper.stop()
+        await ledger.stop()
+
+
+def _tell_parked(projection: str, failure: Exception) -> None:
+    log_failure("projection.parked", failure, projection=projection)
+
+
+@asynccontextmanager
+async def serving(service: Service) -> AsyncIterator[str]:
+    """*service* reachable over HTTP at the URL that the block is given; no new connections once it ends."""
+    settings = service.settings
+    app = web.Application(client_max_size=settings.body_bytes_max)
+    install(app, ROUTES, service)
+    # A caller that goes away cancels its handler: a waiting claim or stream is gone at once. Commands go on.
+    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=settings.drain_s)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, settings.host, settings.port, backlog=1024, reuse_address=True)
+        await site.start()
+        yield _url_of(runner, settings.host)
+    finally:
+        await runner.cleanup()
+
+
+async def run(settings: Settings, *, announce: Callable[[str], None], link: bool = False) -> int:
+    """
+    The service until SIGTERM or SIGINT, then drained; the exit code.
+
+    Args:
+        settings: With a secret.
+        announce: Told ``listening on http://HOST:PORT`` when ready.
+        link: Also announce a dashboard link with a one-use code.
+    """
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with running(settings) as service, serving(service) as url:
+        announce(f"listening on {url}")
+        if link:
+            announce(f"dashboard: {url}/#code={_link_code(service)}")
+        log("service.started", position=service.ledger.memory.position, epoch=service.ledger.memory.epoch)
+        failed = await _until(stop, service.ledger)
+        log("service.draining", count=len(service.streams))
+        await service.streams.drain(settings.drain_s)
+    log("service.stopped")
+    return EXIT_STORE_BEYOND_REPAIR if failed else EXIT_DONE
+
+
+async def _until(stop: asyncio.Event, ledger: Ledger) -> bool:
+    """True if the store failed beyond repair before anybody asked to stop."""
+    asked = asyncio.create_task(stop.wait())
+    assert ledger.fatal is not None  # noqa: S101  # set by start
+    waiting: set[asyncio.Future[Any]] = {asked, ledger.fatal}
+    done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    asked.cancel()
+    return ledger.fatal in done
+
+
+def _link_code(service: Service) -> str:
+    operator = Principal("operator", "dashboard")
+    code, _ = service.identity.links.make(Bearer(operator, expires_at=0))
+    return code
+
+
+def _url_of(runner: web.AppRunner, host: str) -> str:
+    address = runner.addresses[0]
+    name = f"[{host}]" if ":" in host else host
+    return f"http://{name}:{address[1]}"

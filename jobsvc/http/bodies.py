@@ -1,0 +1,265 @@
+"""
+The bodies: what a request may say, as records, and how bytes become one.
+
+Unknown fields are refused everywhere. Raw fields are JSON exactly as received, line feeds between tokens apart, which a
+stream's one line of data could not carry. What a body means is not decided here.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+from msgspec import Meta, Raw, Struct
+
+from jobsvc.domain.commands import OnActive, OnCompleted
+from jobsvc.domain.errors import InvalidCommand
+from jobsvc.http.problems import Malformed
+
+EMPTY_OBJECT: Final = Raw(b"{}")
+_NULL: Final = Raw(b"null")
+
+Kind = Annotated[str, Meta(pattern=r"^[a-z0-9._-]{1,64}$", description="1 to 64 of a-z, 0-9, '.', '_' and '-'.")]
+Seconds = Annotated[float, Meta(ge=0, le=315_360_000)]
+PositiveSeconds = Annotated[float, Meta(gt=0, le=315_360_000)]
+
+
+class Body(Struct, frozen=True, forbid_unknown_fields=True):
+    """A JSON object, no fields but its own."""
+
+
+class DedupBody(Body, frozen=True):
+    """What to do when the same work exists already."""
+
+    on_active: OnActive = "attach"
+    on_completed: OnCompleted = "rerun"
+    max_age_s: Seconds | None = None
+
+
+class CreateBody(Body, frozen=True):
+    """A job that is wanted."""
+
+    kind: Kind
+    url: str | None = None
+    key: str | None = None
+    owner: str | None = None
+    input: Raw = EMPTY_OBJECT
+    title: str | None = None
+    metadata: Raw = EMPTY_OBJECT
+    priority: Annotated[int, Meta(ge=-100, le=100)] = 0
+    run_at: str | None = None
+    deadline_s: PositiveSeconds | None = None
+    start_within_s: PositiveSeconds | None = None
+    max_attempts: Annotated[int, Meta(ge=1, le=1_000)] = 3
+    dedup: DedupBody = DedupBody()
+
+
+class BatchBody(Body, frozen=True):
+    """Several jobs that are wanted, each on its own."""
+
+    jobs: list[Raw]
+
+
+class CancelBody(Body, frozen=True):
+    """How to stop: by asking, or with force."""
+
+    force: bool = False
+    reason: str | None = None
+    owner: str | None = None
+
+
+class ReasonBody(Body, frozen=True):
+    """Nothing but why, and for whom."""
+
+    reason: str | None = None
+    owner: str | None = None
+
+
+class LinkBody(Body, frozen=True):
+    """The one-use code of a dashboard link."""
+
+    code: str
+
+
+class ClaimBody(Body, frozen=True):
+    """A worker that wants work."""
+
+    kinds: list[Kind] = []
+    max: Annotated[int, Meta(ge=1)] = 1
+    wait_s: Annotated[float, Meta(ge=0, le=30)] = 0
+    lease_s: Annotated[float, Meta(ge=1, le=3_600)] | None = None
+    worker: str | None = None
+    claim_id: Annotated[str, Meta(min_length=1, max_length=255)] | None = None
+
+
+class HeartbeatBody(Body, frozen=True):
+    """A sign of life."""
+
+    lease_token: str
+
+
+class ProgressBody(Body, frozen=True):
+    """How far it is."""
+
+    lease_token: str
+    percent: Annotated[float, Meta(ge=0, le=100)] | None = None
+    message: str | None = None
+    data: Raw = _NULL
+
+
+class CompleteBody(Body, frozen=True):
+    """The result."""
+
+    lease_token: str
+    result: Raw = _NULL
+
+
+class ErrorBody(Body, frozen=True):
+    """Why it failed."""
+
+    code: Annotated[str, Meta(min_length=1, max_length=200)]
+    message: str = ""
+
+
+class FailBody(Body, frozen=True):
+    """That it failed."""
+
+    lease_token: str
+    error: ErrorBody
+    retryable: bool = True
+    retry_after_s: Seconds | None = None
+
+
+class ReleaseBody(Body, frozen=True):
+    """That it is given back."""
+
+    lease_token: str
+
+
+class ReportsBody(Body, frozen=True):
+    """Several reports, each on its own."""
+
+    reports: list[Raw]
+
+
+class HeartbeatReport(HeartbeatBody, frozen=True, tag="heartbeat", tag_field="report"):
+    """A heartbeat among several reports."""
+
+    job_id: str
+
+
+class ProgressReport(Body, frozen=True, tag="progress", tag_field="report"):
+    """Progress among several reports."""
+
+    job_id: str
+    lease_token: str
+    percent: Annotated[float, Meta(ge=0, le=100)] | None = None
+    message: str | None = None
+    data: Raw = _NULL
+
+
+class CompleteReport(Body, frozen=True, tag="complete", tag_field="report"):
+    """A result among several reports."""
+
+    job_id: str
+    lease_token: str
+    result: Raw = _NULL
+
+
+class FailReport(Body, frozen=True, tag="fail", tag_field="report"):
+    """A failure among several reports."""
+
+    job_id: str
+    lease_token: str
+    error: ErrorBody
+    retryable: bool = True
+    retry_after_s: Seconds | None = None
+
+
+class ReleaseReport(Body, frozen=True, tag="release", tag_field="report"):
+    """A release among several reports."""
+
+    job_id: str
+    lease_token: str
+
+
+AnyReport = HeartbeatReport | ProgressReport | CompleteReport | FailReport | ReleaseReport
+ReportName = Literal["heartbeat", "progress", "complete", "fail", "release"]
+
+
+@lru_cache(maxsize=64)
+def _decoder(shape: Any) -> msgspec.json.Decoder[Any]:  # noqa: ANN401  # any type that msgspec reads
+    return msgspec.json.Decoder(shape)
+
+
+def parse(shape: Any, content: bytes | Raw, *, depth_max: int) -> Any:  # noqa: ANN401  # as *shape* says
+    """
+    The record of *shape* that *content* holds.
+
+    Raises:
+        Malformed: Not JSON, not UTF-8, or nested deeper than *depth_max*.
+        InvalidCommand: JSON, but not of that shape; the pointer says where.
+    """
+    if isinstance(content, bytes):
+        check_json(content, depth_max=depth_max)
+    try:
+        return _decoder(shape).decode(content)
+    except msgspec.ValidationError as error:
+        raise _invalid(error) from error
+    except (msgspec.DecodeError, RecursionError) as error:
+        message = "the body is not JSON; check it with a JSON parser"
+        raise Malformed(message) from error
+
+
+def check_json(content: bytes, *, depth_max: int) -> None:
+    """Refuses what no parser should be given: text that is not UTF-8, and nesting deeper than *depth_max*."""
+    if not content.isascii():
+        try:
+            content.decode()
+        except UnicodeDecodeError as error:
+            message = "the body is not UTF-8"
+            raise Malformed(message) from error
+    if content.count(b"[") + content.count(b"{") > depth_max and _depth_exceeds(content, depth_max):
+        message = f"the body is nested deeper than {depth_max} levels"
+        raise Malformed(message)
+
+
+def plain(raw: Raw) -> Raw:
+    """*raw* as it may be kept: its own copy of the bytes, without line feeds between tokens (strings have none)."""
+    content = bytes(raw)
+    if b"\n" in content or b"\r" in content:
+        content = content.replace(b"\n", b" ").replace(b"\r", b" ")
+    return Raw(content)
+
+
+_MARKS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+_OPENS: Final = frozenset(b"[{")
+_STRING: Final = ord(b'"')
+
+
+def _depth_exceeds(content: bytes, depth_max: int) -> bool:
+    depth = 0
+    for mark in _MARKS.finditer(content):
+        first = content[mark.start()]
+        if first == _STRING:
+            continue
+        depth += 1 if first in _OPENS else -1
+        if depth > depth_max:
+            return True
+    return False
+
+
+_PLACE: Final = re.compile(r" - at `(?:key in )?\$(.*)`$")
+_STEP: Final = re.compile(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]")
+
+
+def _invalid(error: msgspec.ValidationError) -> InvalidCommand:
+    """*error* with its place as a JSON pointer."""
+    text = str(error)
+    place = _PLACE.search(text)
+    if place is None:
+        return InvalidCommand(text)
+    steps = [name or index for name, index in _STEP.findall(place.group(1))]
+    return InvalidCommand(text[: place.start()], pointer="".join(f"/{step}" for step in steps))

@@ -1,0 +1,222 @@
+"""
+Who is asking: bearer tokens, the guest's cookie, one-use codes; and whether a browser's request may be believed.
+
+Default is deny: a request without a valid credential is nobody's. What a principal may do with a job is decided in the
+domain; here is only who it is, which roles a route takes being the route table's.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections import OrderedDict, deque
+from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct
+
+from jobsvc.domain.errors import AccessDenied, SlowDown
+from jobsvc.domain.moments import SECOND_US
+from jobsvc.http.problems import Misdirected, Unauthenticated
+from jobsvc.settings import is_loopback
+from jobsvc.tokens import Bearer, UnusableToken, issue, read_bearer
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from jobsvc.clock import Clock
+    from jobsvc.settings import Settings
+
+COOKIE: Final = "jobsvc_session"
+_BEARERS_MAX: Final = 10_000
+_ADDRESSES_MAX: Final = 100_000
+_CODES_MAX: Final = 10_000
+_MINUTE_US: Final = 60 * SECOND_US
+_COOKIE_ROLES: Final = frozenset({"guest", "user"})
+_SAME_SITE: Final = frozenset({"same-origin", "none"})
+_READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+class Credential(Struct, frozen=True):
+    """A proved principal: who, until when, by what text, and whether a browser sent it by itself (``cookie``)."""
+
+    bearer: Bearer
+    text: str
+    cookie: bool
+
+
+class OneUseCodes:
+    """
+    Codes that each stand for a principal once, for a short while.
+
+    Memory only: a restart forgets them, which is the safe side.
+    """
+
+    def __init__(self, clock: Clock, *, ttl_us: int) -> None:
+        self._clock = clock
+        self._ttl_us = ttl_us
+        self._codes: OrderedDict[str, tuple[int, Bearer]] = OrderedDict()
+        self._spent: OrderedDict[str, None] = OrderedDict()
+
+    def make(self, bearer: Bearer) -> tuple[str, int]:
+        """A new code for *bearer*, and when it runs out."""
+        code, expires_at = secrets.token_urlsafe(24), self._clock.now() + self._ttl_us
+        self._codes[code] = (expires_at, bearer)
+        while len(self._codes) > _CODES_MAX:
+            self._codes.popitem(last=False)
+        return code, expires_at
+
+    def spend(self, code: str) -> Bearer | None:
+        """
+        Whom the code stood for, once; None if it was spent or has run out.
+
+        Raises:
+            Unauthenticated: There never was such a code, as far as we remember.
+        """
+        found = self._codes.pop(code, None)
+        if found is None:
+            if code in self._spent:
+                return None
+            raise Unauthenticated
+        self._spent[code] = None
+        while len(self._spent) > _CODES_MAX:
+            self._spent.popitem(last=False)
+        expires_at, bearer = found
+        return bearer if expires_at > self._clock.now() else None
+
+
+class Identity:
+    """Proves principals and makes guests. One per service."""
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._bearers: OrderedDict[str, Bearer] = OrderedDict()
+        self._guests_made: OrderedDict[str, deque[int]] = OrderedDict()
+        self._hosts = _hosts_of(settings)
+        self.tickets = OneUseCodes(clock, ttl_us=int(settings.ticket_ttl_s * SECOND_US))
+        self.links = OneUseCodes(clock, ttl_us=int(settings.link_code_ttl_s * SECOND_US))
+
+    # Proving
+
+    def prove(self, request: web.Request) -> Credential:
+        """
+        Who sent *request*. Where cookie and Authorization both come, Authorization wins.
+
+        Raises:
+            Unauthenticated: Neither proves anybody.
+            AccessDenied: A write under a cookie that another site's page may have caused.
+        """
+        authorization = request.headers.get("Authorization")
+        if authorization is not None:
+            scheme, _, text = authorization.partition(" ")
+            if scheme.lower() != "bearer":
+                raise Unauthenticated
+            return Credential(self._read(text.strip()), text, cookie=False)
+        cookie = request.cookies.get(COOKIE)
+        if cookie is None:
+            raise Unauthenticated
+        bearer = self._read(cookie)
+        if bearer.principal.role not in _COOKIE_ROLES:
+            raise Unauthenticated
+        self.check_origin(request)
+        return Credential(bearer, cookie, cookie=True)
+
+    def read_token(self, text: str) -> Bearer:
+        """
+        What *text* proves as a bearer token.
+
+        Raises:
+            Unauthenticated: Nothing.
+        """
+        return self._read(text)
+
+    def _read(self, text: str) -> Bearer:
+        now = self._clock.now()
+        known = self._bearers.get(text)
+        if known is not None and known.expires_at > now:
+            return known
+        try:
+            bearer = read_bearer(self._settings.secret, text, now=now)
+        except UnusableToken as error:
+            raise Unauthenticated(str(error)) from error
+        self._bearers[text] = bearer
+        if len(self._bearers) > _BEARERS_MAX:
+            self._bearers.popitem(last=False)
+        return bearer
+
+    # Browsers
+
+    def check_host(self, request: web.Request) -> None:
+        """
+        Refuses a Host name that is not ours, which a rebinding page would send; ports are not compared.
+
+        Raises:
+            Misdirected: It is not ours.
+        """
+        if self._hosts and _name_of(request.headers.get("Host", "")) not in self._hosts:
+            raise Misdirected
+
+    def check_origin(self, request: web.Request) -> None:
+        """
+        Refuses a write that a page of another origin may have caused with our cookie.
+
+        Raises:
+            AccessDenied: The Origin is another, or there is none and the browser says that the site is another.
+        """
+        if request.method in _READS:
+            return
+        origin = request.headers.get("Origin")
+        if origin is not None:
+            if origin in self._settings.allowed_origins or origin.partition("://")[2] == request.headers.get("Host"):
+                return
+        elif request.headers.get("Sec-Fetch-Site", "none") in _SAME_SITE:
+            return
+        message = "this request came from a page of another origin"
+        raise AccessDenied(message)
+
+    # Guests
+
+    def make_guest(self, guest_id: str, address: str) -> tuple[str, str, int]:
+        """
+        (owner, token, expires_at) of a new guest.
+
+        Raises:
+            SlowDown: This address made as many in the last minute as it may.
+        """
+        self._count_guest(address)
+        now, ttl_s = self._clock.now(), self._settings.guest_ttl_s
+        owner = f"guest:{guest_id}"
+        token = issue(self._settings.secret, "guest", subject=owner, ttl_s=ttl_s, now=now)
+        return owner, token, self._read(token).expires_at
+
+    def make_operator(self, subject: str, ttl_s: float) -> str:
+        """A token of an operator, for the page that was opened by the link printed at start."""
+        return issue(self._settings.secret, "operator", subject=subject, ttl_s=ttl_s, now=self._clock.now())
+
+    def _count_guest(self, address: str) -> None:
+        now = self._clock.now()
+        made = self._guests_made.setdefault(address, deque())
+        self._guests_made.move_to_end(address)
+        while made and made[0] <= now - _MINUTE_US:
+            made.popleft()
+        if len(made) >= self._settings.guests_per_minute_max:
+            message = "this address made many guests in the last minute; keep the guest that you have, or wait"
+            raise SlowDown(message)
+        made.append(now)
+        while len(self._guests_made) > _ADDRESSES_MAX:
+            self._guests_made.popitem(last=False)
+
+
+def _hosts_of(settings: Settings) -> frozenset[str]:
+    """The host names that are ours; empty for any, which only a service beyond loopback without a list has."""
+    if settings.allowed_hosts:
+        return frozenset(host.lower() for host in settings.allowed_hosts)
+    if is_loopback(settings.host):
+        return frozenset({"localhost", "127.0.0.1", "[::1]", settings.host.lower()})
+    return frozenset()
+
+
+def _name_of(host: str) -> str:
+    """The host name of a Host header, without its port."""
+    if host.startswith("["):
+        return host[: host.find("]") + 1].lower()
+    return host.partition(":")[0].lower()

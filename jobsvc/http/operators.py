@@ -1,0 +1,140 @@
+"""
+What operators and monitors read: the log, its head, whether the service lives and takes work, its metrics.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, cast, get_args
+
+from aiohttp import web
+
+from jobsvc.domain.errors import AccessDenied, Draining, InvalidCommand, StoreDown
+from jobsvc.domain.events import EventType
+from jobsvc.domain.ids import is_job_id
+from jobsvc.http.edge import respond
+from jobsvc.http.problems import NotFound
+from jobsvc.memory import INLINE
+from jobsvc.operate.views import INLINE_NAMES, rebuild
+from jobsvc.resource import encode, event_resource
+from jobsvc.store.codec import read_record
+from jobsvc.telemetry import log as log_line
+
+if TYPE_CHECKING:
+    from jobsvc.http.edge import Call
+
+_TYPES: Final[frozenset[str]] = frozenset(get_args(EventType))
+_DIGITS_MAX: Final = 18
+
+
+async def log(call: Call) -> web.Response:
+    """``GET /api/log``: the log from a position on, as JSON or as lines, a page at a time."""
+    limit = call.whole_number("limit", default=call.service.settings.page_rows_max, least=1, most=2_000)
+    after = _position(call)
+    job_id, asked = call.query("job"), call.query("type")
+    if job_id is not None and not is_job_id(job_id):
+        raise InvalidCommand("job is the id of a job", pointer="/job")
+    if asked is not None and asked not in _TYPES:
+        raise InvalidCommand(f"there is no event type {asked!r}", pointer="/type")
+    event_type = cast("EventType | None", asked)
+    records = await call.service.store.read_records(after=after, limit=limit, job_id=job_id, type=event_type)
+    events = [event_resource(read_record(record), record.chain, role_only=False) for record in records]
+    if "application/x-ndjson" in call.request.headers.get("Accept", ""):
+        response = respond(b"".join(encode(event) + b"\n" for event in events))
+        response.content_type = "application/x-ndjson"
+        return response
+    following = events[-1].position if len(events) == limit else None
+    return respond(encode({"events": events, "next": following}))
+
+
+def _position(call: Call) -> int:
+    """The position to read after: a number, or a cursor of this log."""
+    text = call.query("after")
+    if text is None:
+        return 0
+    digits = text.removeprefix(f"{call.service.ledger.memory.epoch}.")
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= _DIGITS_MAX):
+        raise InvalidCommand("after is a position, or a cursor of this log", pointer="/after")
+    return int(digits)
+
+
+async def head(call: Call) -> web.Response:
+    """``GET /api/log/head``: what to keep beside a backup, so that a cut tail is found."""
+    newest = await call.service.store.read_head()
+    return respond(encode({"position": newest.position, "chain": newest.chain.hex(), "epoch": newest.epoch}))
+
+
+async def projections(call: Call) -> web.Response:
+    """``GET /api/projections``: how far each view is, and what is wrong with it."""
+    memory = call.service.ledger.memory
+    inline = [
+        {
+            "name": one.name,
+            "version": one.version,
+            "inline": True,
+            "position": memory.position,
+            "lag": 0,
+            "failure": None,
+        }
+        for one in INLINE
+    ]
+    catching_up = [
+        {
+            "name": one.name,
+            "version": one.version,
+            "inline": False,
+            "position": one.position,
+            "lag": memory.position - one.position,
+            "failure": one.failure,
+        }
+        for one in call.service.runner.standings.values()
+    ]
+    return respond(encode({"projections": [*inline, *catching_up], "head": memory.position}))
+
+
+async def rebuild_projection(call: Call) -> web.Response:
+    """``POST /api/projections/{name}/rebuild``: the view anew, swapped in while the service goes on."""
+    name, service = call.request.match_info["name"], call.service
+    if name not in INLINE_NAMES:
+        if name not in service.runner.standings:
+            raise NotFound(f"there is no projection {name!r}")
+        await service.runner.begin_anew(name)
+        return respond(encode({"projection": name}), status=202)
+    rebuilt = await rebuild(service.store, name, alone=service.ledger.alone)
+    log_line("projection.rebuilt", projection=name, actor=call.principal.actor, count=rebuilt.rows)
+    return respond(encode(rebuilt))
+
+
+async def healthz(call: Call) -> web.Response:
+    """``GET /healthz``: the process answers."""
+    del call
+    return respond(b'{"status":"alive"}')
+
+
+async def readyz(call: Call) -> web.Response:
+    """``GET /readyz``: commands are taken and can be written."""
+    if call.service.ledger.stopping or call.service.streams.draining:
+        raise Draining
+    if not call.service.ledger.accepting:
+        raise StoreDown
+    return respond(b'{"status":"ready"}')
+
+
+async def metrics(call: Call) -> web.Response:
+    """``GET /metrics``: for Prometheus; for viewers and operators, unless a setting opens it."""
+    service = call.service
+    if not service.settings.metrics_open:
+        principal = service.identity.prove(call.request).bearer.principal
+        if principal.role not in ("viewer", "operator"):
+            raise AccessDenied
+    gauges = service.metrics
+    gauges.jobs_active.set(len(service.ledger.memory.jobs))
+    gauges.jobs_ready.set(service.ledger.ready)
+    gauges.claims_waiting.set(len(service.ledger.worker_waiters))
+    gauges.leases_open.set(len(service.ledger.leases))
+    gauges.queue_depth.set(service.ledger.queued)
+    gauges.head_position.set(service.ledger.memory.position)
+    gauges.store_ready.set(1 if service.ledger.accepting else 0)
+    for one in service.runner.standings.values():
+        gauges.projection_lag.labels(one.name).set(service.ledger.memory.position - one.position)
+    gauges.ring_bytes.set(service.feed.ring_bytes)
+    return web.Response(body=gauges.exposition(), headers={"Content-Type": gauges.content_type})

@@ -1,0 +1,60 @@
+"""
+The routes, as data: method, path, who may call, what answers.
+
+The one table; documents, tests and the router read it. Who may do what with *which* job is not here but in the domain.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from jobsvc.http import jobs, operators, pages, sessions, workers
+from jobsvc.http.edge import Route
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from jobsvc.domain.words import Role
+    from jobsvc.http.edge import Call
+
+_OWNERS: Final[frozenset[Role]] = frozenset({"guest", "user", "service", "operator"})
+_READERS: Final[frozenset[Role]] = _OWNERS | {"viewer"}
+_WORKERS: Final[frozenset[Role]] = frozenset({"worker", "operator"})
+_OPERATORS: Final[frozenset[Role]] = frozenset({"operator"})
+
+
+async def _stream(call: Call) -> web.StreamResponse:
+    return await call.service.streams.of_caller(call)
+
+
+ROUTES: Final = (
+    Route("POST", "/api/sessions/guest", None, sessions.guest, "A guest, and its cookie."),
+    Route("POST", "/api/sessions/link", None, sessions.link, "A token for the code of a dashboard link."),
+    Route("POST", "/api/jobs", _OWNERS, jobs.create, "Make a job, or attach to the one that does the same work."),
+    Route("GET", "/api/jobs", _READERS, jobs.list_jobs, "Jobs, newest first, ended ones included."),
+    Route("POST", "/api/jobs/batch", _OWNERS, jobs.create_batch, "Up to 500 creates, each on its own."),
+    Route("GET", "/api/jobs/active", _READERS, jobs.active, "The active jobs and nothing else."),
+    Route("POST", "/api/jobs/cleanup/{id}", _OWNERS, jobs.clean_up, "Off the list what is over.", cleanup=True),
+    Route("GET", "/api/jobs/{id}", _READERS, jobs.get, "A job; held with wait_s until it moves on."),
+    Route("GET", "/api/jobs/{id}/events", _READERS, jobs.history, "What happened to a job, or its stream."),
+    Route("POST", "/api/jobs/{id}/cancel", _OWNERS, jobs.cancel, "Stop a job."),
+    Route("POST", "/api/jobs/{id}/retry", _OWNERS, jobs.retry, "Make a job that asks for the same as an ended one."),
+    Route("GET", "/api/stream", _READERS, _stream, "Everything that the caller may see, live."),
+    Route("POST", "/api/worker/claim", _WORKERS, workers.claim, "Jobs for a worker."),
+    Route("POST", "/api/worker/reports", _WORKERS, workers.reports, "Up to 500 reports, each on its own."),
+    Route("POST", "/api/worker/jobs/{id}/heartbeat", _WORKERS, workers.heartbeat, "A sign of life."),
+    Route("POST", "/api/worker/jobs/{id}/progress", _WORKERS, workers.progress, "How far it is."),
+    Route("POST", "/api/worker/jobs/{id}/complete", _WORKERS, workers.complete, "The result."),
+    Route("POST", "/api/worker/jobs/{id}/fail", _WORKERS, workers.fail, "That it failed."),
+    Route("POST", "/api/worker/jobs/{id}/release", _WORKERS, workers.release, "That it is given back."),
+    Route("GET", "/api/log", _OPERATORS, operators.log, "The log from a position on."),
+    Route("GET", "/api/log/head", _OPERATORS, operators.head, "The end of the log."),
+    Route("GET", "/api/projections", _OPERATORS | {"viewer"}, operators.projections, "How far each view is."),
+    Route("POST", "/api/projections/{name}/rebuild", _OPERATORS, operators.rebuild_projection, "A view anew."),
+    Route("GET", "/healthz", None, operators.healthz, "The process answers."),
+    Route("GET", "/readyz", None, operators.readyz, "Commands are taken and can be written."),
+    Route("GET", "/metrics", None, operators.metrics, "Metrics for Prometheus."),
+    Route("GET", "/", None, pages.home, "The active jobs, live."),
+    Route("GET", "/home.js", None, pages.script, "What makes that page live."),
+    Route("GET", "/home.css", None, pages.style, "How that page looks."),
+)

@@ -1,0 +1,34 @@
+"""
+What the handlers are given: the parts of the running service, in one frozen record.
+
+Composed in app.py, reached by its AppKey. Nothing is looked up by name and nothing is made here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jobsvc.clock import Clock
+from jobsvc.feed import Feed
+from jobsvc.http.identity import Identity
+from jobsvc.http.streams import Streams
+from jobsvc.ledger import Ledger
+from jobsvc.settings import Settings
+from jobsvc.store.seam import Store
+from jobsvc.telemetry import Metrics
+from projections.runner import Runner
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """The parts of one running service."""
+
+    settings: Settings
+    clock: Clock
+    store: Store
+    ledger: Ledger
+    feed: Feed
+    identity: Identity
+    streams: Streams
+    runner: Runner
+    metrics: Metrics

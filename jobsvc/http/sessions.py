@@ -1,0 +1,63 @@
+"""
+Sessions: guests, the one-use link of the dashboard, and stream tickets.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from jobsvc.domain.errors import JobsvcError
+from jobsvc.domain.moments import SECOND_US, rfc3339
+from jobsvc.http import bodies
+from jobsvc.http.edge import respond
+from jobsvc.http.identity import COOKIE
+from jobsvc.http.problems import Unauthenticated
+from jobsvc.resource import encode
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from jobsvc.http.edge import Call
+
+_LINK_TTL_S: Final = 12 * 3600.0
+
+
+async def guest(call: Call) -> web.Response:
+    """``POST /api/sessions/guest``: a new guest, or the same one again for who proves to be one."""
+    service, request = call.service, call.request
+    service.identity.check_origin(request)
+    known = _known_guest(call)
+    if known is not None:
+        owner, token, expires_at, status = *known, 200
+    else:
+        address = request.remote or "unknown"
+        owner, token, expires_at = service.identity.make_guest(service.ledger.new_id(), address)
+        status = 201
+    response = respond(encode({"owner": owner, "token": token, "expires_at": rfc3339(expires_at)}), status=status)
+    max_age_s = max(0, (expires_at - service.clock.now()) // SECOND_US)
+    secure = service.settings.cookie_secure or request.secure
+    response.set_cookie(COOKIE, token, max_age=max_age_s, path="/", httponly=True, samesite="Lax", secure=secure)
+    return response
+
+
+def _known_guest(call: Call) -> tuple[str, str, int] | None:
+    """(owner, token, expires_at) of the guest that the request proves, if it proves one."""
+    try:
+        credential = call.service.identity.prove(call.request)
+    except JobsvcError:
+        return None
+    bearer = credential.bearer
+    if bearer.principal.role != "guest":
+        return None
+    return bearer.principal.subject, credential.text.strip(), bearer.expires_at
+
+
+async def link(call: Call) -> web.Response:
+    """``POST /api/sessions/link``: an operator's token for the code that ``serve`` printed, once."""
+    body = await call.body(bodies.LinkBody)
+    bearer = call.service.identity.links.spend(body.code)
+    if bearer is None:
+        message = "this link was used or has run out; start the service again for another, or make a token"
+        raise Unauthenticated(message)
+    token = call.service.identity.make_operator(bearer.principal.subject, _LINK_TTL_S)
+    return respond(encode({"token": token}), status=201)

@@ -1,0 +1,268 @@
+"""
+The workers' endpoints: claim, and report singly or many at once.
+
+A lease token is checked here and becomes a fence; whether that fence still counts is decided in one place, the domain.
+A claim that waits holds nothing but a future, and is gone with its connection. A grant that could not be written to
+its worker is undone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from typing import TYPE_CHECKING, Any, assert_never
+
+from aiohttp import web
+from msgspec import UNSET, Struct, structs
+
+from jobsvc.answers import Answer
+from jobsvc.domain import commands as c
+from jobsvc.domain.errors import AccessDenied, InvalidCommand, JobNotFound, JobsvcError, Rejected
+from jobsvc.domain.events import Failure
+from jobsvc.domain.ids import is_job_id
+from jobsvc.domain.moments import SECOND_US, rfc3339_or_none
+from jobsvc.http import bodies
+from jobsvc.http.edge import respond
+from jobsvc.http.jobs import lease_of
+from jobsvc.http.problems import TooLarge, problem
+from jobsvc.resource import JobResource, encode, job_resource
+from jobsvc.tokens import lease_token, read_lease_token
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from jobsvc.domain.job import Job
+    from jobsvc.http.edge import Call
+    from jobsvc.http.service import Service
+
+
+class Grant(Struct, frozen=True):
+    """A job given to a worker, and the right to report on it."""
+
+    job: JobResource
+    lease_token: str
+    fence: int
+    lease_expires_at: str | None
+
+
+class LeaseAnswer(Struct, frozen=True):
+    """How a worker's lease stands, and whether its job is still wanted."""
+
+    lease_expires_at: str | None
+    cancel_requested: bool
+    deadline: str | None
+
+
+# Claiming
+
+
+async def claim(call: Call) -> web.StreamResponse:
+    """``POST /api/worker/claim``: jobs, at once or as soon as there are some; 204 if none came in time."""
+    body = await call.body(bodies.ClaimBody)
+    command = _claim_command(call, body)
+    jobs, fresh = await _granted(call.service, command, body.wait_s)
+    if not jobs:
+        return web.Response(status=204)
+    grants = [_grant(call.service, job) for job in jobs]
+    return await _hand_over(call, respond(encode({"jobs": grants})), fresh)
+
+
+async def _granted(service: Service, command: c.Claim, wait_s: float) -> tuple[Sequence[Job], Sequence[Job]]:
+    """The jobs granted, and those of them that this call got first; none after *wait_s*, or when the service stops."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + wait_s
+    while True:
+        grants = await service.ledger.claim(command)
+        left_s = until - loop.time()
+        if grants.jobs or left_s <= 0:
+            return grants.jobs, grants.fresh
+        # Asked in the same loop turn as the wait begins: a job that came between answer and wait is not slept through.
+        if not service.ledger.waiting(command.kinds):
+            await service.ledger.worker_waiters.wait(command.kinds, timeout_s=left_s)
+        if not service.ledger.accepting:
+            return (), ()
+
+
+async def _hand_over(call: Call, response: web.Response, fresh: Sequence[Job]) -> web.StreamResponse:
+    """*response* written; if it cannot be, the grants are undone, attempt and losses unchanged."""
+    try:
+        transport = call.request.transport
+        if transport is None or transport.is_closing():
+            raise ConnectionResetError
+        await response.prepare(call.request)
+        await response.write_eof()
+    except (ConnectionError, asyncio.CancelledError):
+        call.service.ledger.undo(fresh)
+        raise
+    return response
+
+
+def _claim_command(call: Call, body: bodies.ClaimBody) -> c.Claim:
+    settings, who = call.service.settings, call.principal
+    lease_s = settings.lease_default_s if body.lease_s is None else body.lease_s
+    _check_at_most(body.max, settings.items_max, "max")
+    _check_at_most(body.wait_s, settings.claim_wait_max_s, "wait_s")
+    _check_at_most(lease_s, settings.lease_max_s, "lease_s")
+    worker = body.worker or who.subject
+    if len(worker) > settings.worker_characters_max:
+        raise InvalidCommand(f"worker has at most {settings.worker_characters_max} characters", pointer="/worker")
+    kinds = frozenset(body.kinds) or who.kinds
+    if who.kinds and not kinds <= who.kinds:
+        message = f"this worker's token names the kinds {', '.join(sorted(who.kinds))}"
+        raise AccessDenied(message)
+    return c.Claim(
+        who=who,
+        kinds=kinds,
+        limit=body.max,
+        lease_us=int(lease_s * SECOND_US),
+        worker=worker,
+        claim=None if body.claim_id is None else _claim_name(call, worker, body.claim_id),
+        request_id=call.request_id,
+    )
+
+
+def _check_at_most(asked: float, most: float, name: str) -> None:
+    if asked > most:
+        raise InvalidCommand(f"{name} is at most {most:g}", pointer=f"/{name}")
+
+
+def _claim_name(call: Call, worker: str, claim_id: str) -> str:
+    """What the claim is known by: the claim_id counts per token and worker name. A digest, so that no token is kept."""
+    token = "" if call.credential is None else call.credential.text
+    return hashlib.sha256(f"{token}\0{worker}\0{claim_id}".encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def _grant(service: Service, job: Job) -> Grant:
+    expires_at = lease_of(service, job)
+    token = lease_token(service.settings.secret, service.ledger.memory.epoch, job_id=job.id, fence=job.fence)
+    resource = job_resource(job, lease_expires_at=expires_at)
+    return Grant(resource, token, job.fence, rfc3339_or_none(expires_at))
+
+
+# Reporting
+
+
+async def heartbeat(call: Call) -> web.Response:
+    """``POST /api/worker/jobs/{id}/heartbeat``."""
+    return await _report(call, bodies.HeartbeatBody)
+
+
+async def progress(call: Call) -> web.Response:
+    """``POST /api/worker/jobs/{id}/progress``: renews the lease too."""
+    return await _report(call, bodies.ProgressBody)
+
+
+async def complete(call: Call) -> web.Response:
+    """``POST /api/worker/jobs/{id}/complete``."""
+    return await _report(call, bodies.CompleteBody)
+
+
+async def fail(call: Call) -> web.Response:
+    """``POST /api/worker/jobs/{id}/fail``."""
+    return await _report(call, bodies.FailBody)
+
+
+async def release(call: Call) -> web.Response:
+    """``POST /api/worker/jobs/{id}/release``."""
+    return await _report(call, bodies.ReleaseBody)
+
+
+async def reports(call: Call) -> web.Response:
+    """``POST /api/worker/reports``: each report on its own, the results in order."""
+    items = (await call.body(bodies.ReportsBody)).reports
+    if len(items) > call.service.settings.items_max:
+        raise TooLarge(f"reports holds at most {call.service.settings.items_max}")
+    commands: list[c.JobCommand] = []
+    refused: dict[int, JobsvcError] = {}
+    for place, item in enumerate(items):
+        try:
+            body = bodies.parse(bodies.AnyReport, item, depth_max=call.service.settings.json_depth_max)
+            commands.append(_command(call, body.job_id, body))
+        except Rejected as refusal:
+            refused[place] = refusal
+    results, _ = await call.service.ledger.execute_all(commands)
+    told = iter(results)
+    answers = [_result(call, refused[n] if n in refused else next(told)) for n in range(len(items))]
+    return respond(encode({"results": answers}))
+
+
+async def _report(call: Call, shape: type[bodies.Body]) -> web.Response:
+    command = _command(call, call.request.match_info["id"], await call.body(shape))
+    answer = await call.service.ledger.execute(command)
+    return respond(encode(_reported(call.service, answer)))
+
+
+def _result(call: Call, result: Answer | JobsvcError) -> Any:  # noqa: ANN401  # JSON
+    if isinstance(result, Answer):
+        told = _reported(call.service, result)
+        return {"status": 200} | (told if isinstance(told, dict) else structs.asdict(told))
+    return problem(result, instance=call.request.path, request_id=call.request_id)
+
+
+def _reported(service: Service, answer: Answer) -> LeaseAnswer | dict[str, JobResource]:
+    """What a worker is told: of a lease that goes on how it stands, of one that ended the job."""
+    job = answer.job
+    expires_at = lease_of(service, job)
+    if answer.outcome == "renewed":
+        return LeaseAnswer(rfc3339_or_none(expires_at), job.cancel_requested, rfc3339_or_none(job.deadline))
+    return {"job": job_resource(job, lease_expires_at=expires_at)}
+
+
+def _command(call: Call, job_id: str, body: Any) -> c.JobCommand:  # noqa: ANN401  # any of the report bodies
+    """The command that a report is."""
+    service, who = call.service, call.principal
+    if not is_job_id(job_id):
+        raise JobNotFound
+    secret, epoch = service.settings.secret, service.ledger.memory.epoch
+    fence = read_lease_token(secret, epoch, job_id=job_id, token=body.lease_token)
+    match body:
+        case bodies.HeartbeatBody() | bodies.HeartbeatReport():
+            return c.Heartbeat(job_id, who, fence, call.request_id)
+        case bodies.ProgressBody() | bodies.ProgressReport():
+            return _progress_command(call, job_id, fence, body)
+        case bodies.CompleteBody() | bodies.CompleteReport():
+            result = bodies.plain(body.result)
+            return c.Complete(job_id, who, fence, _digest(bytes(result)), result, call.request_id)
+        case bodies.FailBody() | bodies.FailReport():
+            return _fail_command(call, job_id, fence, body)
+        case bodies.ReleaseBody() | bodies.ReleaseReport():
+            return c.Release(job_id, who, fence, _digest(b""), call.request_id)
+        case _:
+            assert_never(body)
+
+
+def _progress_command(
+    call: Call, job_id: str, fence: int, body: bodies.ProgressBody | bodies.ProgressReport
+) -> c.ReportProgress:
+    settings = call.service.settings
+    _check_message(call, body.message, "/message")
+    told = bodies.plain(body.data)
+    if len(memoryview(told)) > settings.progress_data_bytes_max:
+        raise InvalidCommand(f"data has at most {settings.progress_data_bytes_max} bytes", pointer="/data")
+    progress_data = UNSET if bytes(told) == b"null" else told
+    return c.ReportProgress(job_id, call.principal, fence, body.percent, body.message, progress_data, call.request_id)
+
+
+def _fail_command(call: Call, job_id: str, fence: int, body: bodies.FailBody | bodies.FailReport) -> c.Fail:
+    _check_message(call, body.error.message, "/error/message")
+    said = encode((body.error.code, body.error.message, body.retryable, body.retry_after_s))
+    return c.Fail(
+        job_id=job_id,
+        who=call.principal,
+        fence=fence,
+        digest=_digest(said),
+        failure=Failure(body.error.code, body.error.message),
+        retryable=body.retryable,
+        retry_after_us=None if body.retry_after_s is None else int(body.retry_after_s * SECOND_US),
+        request_id=call.request_id,
+    )
+
+
+def _check_message(call: Call, message: str | None, pointer: str) -> None:
+    most = call.service.settings.message_characters_max
+    if message is not None and len(message) > most:
+        raise InvalidCommand(f"a message has at most {most} characters", pointer=pointer)
+
+
+def _digest(said: bytes) -> str:
+    return hashlib.sha256(said).hexdigest()
