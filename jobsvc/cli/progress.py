@@ -1,0 +1,67 @@
+"""
+What the verbs that read a whole log share: a store opened for reading or for repair, and a bar for who waits.
+"""
+
+from __future__ import annotations
+
+import sys
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING
+
+from jobsvc.cli.options import Misused
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+    from pathlib import Path
+
+    from jobsvc.store.sqlite import SqliteStore
+
+
+@asynccontextmanager
+async def reading(database: Path) -> AsyncIterator[SqliteStore]:
+    """The log's store, read only; a service may hold it meanwhile."""
+    async with _opened(database, read_only=True) as store:
+        yield store
+
+
+@asynccontextmanager
+async def repairing(database: Path) -> AsyncIterator[SqliteStore]:
+    """The log's store, ours alone."""
+    async with _opened(database, read_only=False) as store:
+        yield store
+
+
+@asynccontextmanager
+async def _opened(database: Path, *, read_only: bool) -> AsyncIterator[SqliteStore]:
+    from jobsvc.domain.errors import Corrupt, StoreDown
+    from jobsvc.store.sqlite import SqliteStore
+
+    store = SqliteStore(_existing(database), read_only=read_only)
+    try:
+        await store.open()
+    except (StoreDown, Corrupt) as error:
+        raise Misused(error.message) from error
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+def _existing(database: Path) -> Path:
+    if not database.exists():
+        raise Misused(f"there is no log at {database}; name one with --database")
+    return database
+
+
+@contextmanager
+def counting(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Whoever waits at a terminal sees how far *what* is of *total*; elsewhere nothing is printed."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        line = bar.add_task(what, total=max(total, 1))
+        yield lambda position: bar.update(line, completed=position)

@@ -1,0 +1,512 @@
+"""
+The worker SDK: functions that do jobs in, jobs done out.
+
+What lives here: claiming, heartbeats, progress, cancellation, reports and a graceful stop, so that a handler is only
+the work itself. All reports of a worker go out in order through one outbox, in batches, and each is sent again until
+there is an answer; the service answers the same report twice with the same words.
+
+What must never live here: an import of the service, or a decision that is the service's. A lease that the service calls
+lost is lost, whatever the worker thinks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import inspect
+import signal
+import time
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import msgspec
+from msgspec import Struct
+
+from jobsvc.client import Backoff, Client, ClientError, Job, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+LEASE_S: Final = 30.0
+CLAIM_WAIT_S: Final = 25.0
+BEATS_PER_LEASE: Final = 3
+"""Two heartbeats in a row may be lost and the lease still lives."""
+
+REPORTS_PER_REQUEST_MAX: Final = 500
+MESSAGE_CHARACTERS_MAX: Final = 1_000
+
+_PASSING: Final = frozenset({429, 500, 502, 503, 504})
+"""Answers that say: not now."""
+_REFUSED: Final = frozenset({413, 422})
+"""Answers that say: never, as it is."""
+
+
+class JobFailed(Exception):
+    """
+    Raise it from a handler: this attempt failed, and here is why.
+
+    Args:
+        message: For people, ≤ 1,000 characters.
+        code: For programs.
+        retryable: False if another attempt cannot help.
+        retry_after_s: When the next attempt should be made at the earliest; None leaves it to the service.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str = "failed",
+        retryable: bool = True,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.retryable = retryable
+        self.retry_after_s = retry_after_s
+
+
+class JobCancelled(Exception):
+    """The job is no longer wanted, or no longer ours: stop working on it. Let it pass through."""
+
+
+class _Grant(Struct, frozen=True):
+    job: Job
+    lease_token: str
+    fence: int = 0
+
+
+class _Grants(Struct, frozen=True):
+    jobs: tuple[_Grant, ...] = ()
+
+
+class _Renewal(Struct, frozen=True):
+    cancel_requested: bool = False
+
+
+class Work:
+    """
+    A job in hand, as its handler sees it. `progress` and the rest may be called from the loop and from any thread.
+
+    Attributes:
+        job: As it stood when claimed: ``url`` and ``input`` say what to do, ``attempt`` which attempt it is.
+    """
+
+    def __init__(self, grant: _Grant) -> None:
+        self.job = grant.job
+        self._lease_token = grant.lease_token
+        self._progress: dict[str, Any] | None = None
+        self._reported_at = time.monotonic()
+        self._wanted = True
+        self._ours = True
+        self._running: asyncio.Task[Any] | None = None
+
+    def progress(
+        self, percent: float | None = None, message: str | None = None, *, progress_data: object = None
+    ) -> None:
+        """
+        Say how far it is. Cheap: the latest one is sent now and then, and those between are dropped.
+
+        Raises:
+            JobCancelled: The job is no longer wanted, so that a handler that reports progress also stops in time.
+        """
+        self.check()
+        said = {"percent": percent, "message": message, "data": progress_data}
+        self._progress = {name: value for name, value in said.items() if value is not None}
+
+    @property
+    def cancel_requested(self) -> bool:
+        """True once somebody has asked for the job to be cancelled, or the lease was lost."""
+        return not (self._wanted and self._ours)
+
+    def check(self) -> None:
+        """
+        Nothing happens while the job is wanted.
+
+        Raises:
+            JobCancelled: It is not.
+        """
+        if self.cancel_requested:
+            raise JobCancelled
+
+    def _stop(self, *, lost: bool) -> None:
+        """The handler is told to stop: an async one is cancelled where it waits, a plain one sees it when it looks."""
+        first = not self.cancel_requested
+        self._wanted, self._ours = False, self._ours and not lost
+        if first and self._running is not None:
+            self._running.cancel()
+
+    def _report(self, **said: object) -> dict[str, object]:
+        self._reported_at = time.monotonic()
+        return {"job_id": self.job.id, "lease_token": self._lease_token, **said}
+
+    def _take_progress(self) -> dict[str, object] | None:
+        """The progress to send, once."""
+        said, self._progress = self._progress, None
+        return None if said is None else self._report(report="progress", **said)
+
+
+class Worker:
+    """
+    Claims jobs of the kinds that it has handlers for, and runs them, up to *concurrency* at once.
+
+    Args:
+        base_url: Of the service.
+        token: A worker's bearer token, or a function that gives one.
+        name: Shown as the job's ``worker``. Made up if not given.
+        concurrency: Jobs in hand at once; plain handlers get so many threads.
+        lease_s: How soon the service may give a job to another worker when this one falls silent. 1 to 3,600.
+        progress_s: Progress of a job is sent this often at most.
+        grace_s: How long `stop` lets handlers finish before their jobs are released.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        token: str | Callable[[], str | Awaitable[str]],
+        name: str | None = None,
+        concurrency: int = 4,
+        lease_s: float = LEASE_S,
+        progress_s: float = 0.5,
+        grace_s: float = 10.0,
+    ) -> None:
+        self.name = name or f"worker-{uuid.uuid4().hex[:8]}"
+        self.concurrency = concurrency
+        self.lease_s = lease_s
+        self.progress_s = progress_s
+        self.grace_s = grace_s
+        self._client = Client(base_url, token=token, patience_s=0)
+        self._outbox = _Outbox(self._client)
+        self._handlers: dict[str, Callable[[Work], Any]] = {}
+        self._held: dict[str, Work] = {}
+        self._running: set[asyncio.Task[None]] = set()
+        self._changed = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._threads = ThreadPoolExecutor(max_workers=concurrency, thread_name_prefix=self.name)
+
+    def handles(self, kind: str) -> Callable[[Callable[[Work], Any]], Callable[[Work], Any]]:
+        """
+        A decorator: the function does jobs of *kind*.
+
+        It takes a `Work`. An async function is cancelled when its job is; a plain one runs in a thread and sees it at
+        its next `Work.progress` or `Work.check`. What it returns, as JSON, is the result. `JobFailed` fails the
+        attempt as it says; any other exception fails it as retryable.
+        """
+
+        def register(handler: Callable[[Work], Any]) -> Callable[[Work], Any]:
+            self._handlers[kind] = handler
+            return handler
+
+        return register
+
+    @property
+    def held(self) -> tuple[Work, ...]:
+        """The jobs in hand."""
+        return tuple(self._held.values())
+
+    async def run(self) -> None:
+        """
+        Work until `stop`, then finish or release what is in hand.
+
+        Raises:
+            Problem: The service does not take this worker: its token, its kinds, its lease.
+        """
+        try:
+            async with asyncio.TaskGroup() as group:
+                sender = group.create_task(self._outbox.run())
+                beats = group.create_task(self._beat())
+                try:
+                    await self._claim_until_stopped()
+                finally:
+                    await self._let_go()
+                    beats.cancel()
+                    sender.cancel()
+        except* Problem as problems:
+            raise problems.exceptions[0] from None
+        finally:
+            self._threads.shutdown(wait=False, cancel_futures=True)
+            await self._client.close()
+
+    def stop(self) -> None:
+        """No more jobs are claimed, and `run` returns once those in hand have ended or were released."""
+        self._stopping.set()
+
+    def main(self) -> None:
+        """Work until SIGTERM or Ctrl-C: the whole main function of a worker program."""
+        asyncio.run(self._run_with_signals())
+
+    async def _run_with_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop)
+        await self.run()
+
+    # --- Claiming --------------------------------------------------------------------------------------------------
+
+    async def _claim_until_stopped(self) -> None:
+        stopping = asyncio.create_task(self._stopping.wait())
+        claiming = asyncio.create_task(self._claim_for_ever())
+        try:
+            await asyncio.wait({stopping, claiming}, return_when=asyncio.FIRST_COMPLETED)
+            if claiming.done():
+                claiming.result()
+        finally:
+            await _cancelled(claiming)
+            await _cancelled(stopping)
+
+    async def _claim_for_ever(self) -> None:
+        backoff = Backoff()
+        claim_id = uuid.uuid4().hex
+        while True:
+            await self._room()
+            try:
+                for grant in await self._claim(claim_id):
+                    self._begin(grant)
+                backoff.reset()
+                claim_id = uuid.uuid4().hex
+            except ClientError as error:
+                # The same claim_id again: if the answer was only lost, the same jobs come.
+                if isinstance(error, Problem) and error.status not in _PASSING:
+                    raise
+                await asyncio.sleep(backoff.next_s(getattr(error, "retry_after_s", None)))
+
+    async def _claim(self, claim_id: str) -> tuple[_Grant, ...]:
+        body = {
+            "kinds": sorted(self._handlers),
+            "max": self.concurrency - len(self._held),
+            "wait_s": CLAIM_WAIT_S,
+            "lease_s": self.lease_s,
+            "worker": self.name,
+            "claim_id": claim_id,
+        }
+        answer = await self._client.call("POST", "/api/worker/claim", body=body)
+        return () if answer is None else msgspec.convert(answer, _Grants).jobs
+
+    async def _room(self) -> None:
+        """There is room for another job."""
+        while len(self._held) >= self.concurrency:
+            self._changed.clear()
+            await self._changed.wait()
+
+    def _begin(self, grant: _Grant) -> None:
+        if grant.lease_token in self._held:
+            return  # The same claim, answered twice.
+        work = Work(grant)
+        self._held[grant.lease_token] = work
+        doing = asyncio.create_task(self._do(work), name=f"job {grant.job.id}")
+        self._running.add(doing)
+        doing.add_done_callback(self._running.discard)
+
+    # --- Working ---------------------------------------------------------------------------------------------------
+
+    async def _do(self, work: Work) -> None:
+        """The job is done, failed, released or lost, and reported so."""
+        try:
+            report = await self._outcome(work)
+            if report is not None:
+                await self._send_end(work, report)
+        finally:
+            del self._held[work._lease_token]  # noqa: SLF001
+            self._changed.set()
+
+    async def _outcome(self, work: Work) -> dict[str, object] | None:
+        """The report that ends this attempt, None if the job is not ours any more."""
+        work._running = asyncio.create_task(self._call(work))  # noqa: SLF001  # Work is the other half of this class
+        try:
+            result = await work._running  # noqa: SLF001
+            return {"report": "complete", "result": msgspec.Raw(msgspec.json.encode(result))}
+        except (JobCancelled, asyncio.CancelledError):
+            # Cancelled on request, or because the worker stops: either way a release is the honest report.
+            return {"report": "release"} if work._ours else None  # noqa: SLF001
+        except JobFailed as failed:
+            return _failure(failed.code, str(failed), retryable=failed.retryable, retry_after_s=failed.retry_after_s)
+        except Exception as error:  # noqa: BLE001  # whatever a handler raises, its job must be told
+            return _failure("handler_error", f"{type(error).__name__}: {error}")
+
+    async def _call(self, work: Work) -> object:
+        handler = self._handlers[work.job.kind]
+        if inspect.iscoroutinefunction(handler):
+            return await handler(work)
+        loop = asyncio.get_running_loop()
+        # A thread cannot be interrupted: it is waited for even when the job is cancelled, and sees so when it looks.
+        in_thread = loop.run_in_executor(self._threads, functools.partial(handler, work))
+        return await _through_cancellation(in_thread)
+
+    async def _send_end(self, work: Work, report: dict[str, object]) -> None:
+        """The last progress, then the end, in this order; a result that the service cannot take is a failure."""
+        if (progress := work._take_progress()) is not None:  # noqa: SLF001
+            self._outbox.put(progress)
+        answer = await self._outbox.put(work._report(**report))  # noqa: SLF001
+        if report["report"] == "complete" and answer.get("status") in _REFUSED:
+            refusal = _failure(
+                "result_refused", str(answer.get("detail") or "the result is too large"), retryable=False
+            )
+            await self._outbox.put(work._report(**refusal))  # noqa: SLF001
+
+    async def _let_go(self) -> None:
+        """
+        Nothing is in hand: what did not finish within the grace was released, if the service could be told.
+
+        A plain handler that does not look is left to its thread.
+        """
+        await self._wait_for_running()
+        for work in self.held:
+            work._stop(lost=False)  # noqa: SLF001
+        await self._wait_for_running()
+        for doing in self._running:
+            doing.cancel()
+        await self._wait_for_running()
+        self._outbox.close()
+        await asyncio.gather(*self._running, return_exceptions=True)
+
+    async def _wait_for_running(self) -> None:
+        if self._running:
+            await asyncio.wait(self._running, timeout=self.grace_s)
+
+    # --- Heartbeats ------------------------------------------------------------------------------------------------
+
+    async def _beat(self) -> None:
+        """Every job in hand is reported on in time, by its progress or else by a heartbeat."""
+        beat_s = self.lease_s / BEATS_PER_LEASE
+        while True:
+            await asyncio.sleep(min(self.progress_s, beat_s / 2))
+            for work in self.held:
+                report = work._take_progress()  # noqa: SLF001
+                if report is None and time.monotonic() - work._reported_at >= beat_s:  # noqa: SLF001
+                    report = work._report(report="heartbeat")  # noqa: SLF001
+                if report is not None:
+                    self._outbox.put(report).add_done_callback(functools.partial(_renewed, work))
+
+
+def _renewed(work: Work, answered: asyncio.Future[_Answer]) -> None:
+    """The handler hears what the service said to a heartbeat or progress."""
+    if answered.cancelled():
+        return
+    match answered.result():
+        case {"status": 200, **said}:
+            if msgspec.convert(said, _Renewal).cancel_requested:
+                work._stop(lost=False)  # noqa: SLF001
+        case {"status": 403 | 404 | 409}:
+            work._stop(lost=True)  # noqa: SLF001
+        case _:
+            pass  # A report that was refused for its content says nothing about the lease.
+
+
+# --- Reports -------------------------------------------------------------------------------------------------------
+
+_Answer = dict[str, Any]
+
+
+class _Outbox:
+    """
+    Reports on their way, in order: one request at a time, each with all that has gathered, the same one until answered.
+
+    Bounded by what is in hand: a job has at most one progress or heartbeat a beat, and one end.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._waiting: list[tuple[dict[str, object], asyncio.Future[_Answer]]] = []
+        self._filled = asyncio.Event()
+        self._closed = False
+
+    def put(self, report: dict[str, object]) -> asyncio.Future[_Answer]:
+        """The report goes out; the future is its result: ``{status, …}``."""
+        answered: asyncio.Future[_Answer] = asyncio.get_running_loop().create_future()
+        if self._closed:
+            answered.cancel()
+            return answered
+        self._waiting.append((report, answered))
+        self._filled.set()
+        return answered
+
+    def close(self) -> None:
+        """Nobody waits any more for what was not answered."""
+        self._closed = True
+        for _, answered in self._waiting:
+            answered.cancel()
+
+    async def run(self) -> None:
+        """
+        Send for ever.
+
+        Raises:
+            Problem: The service does not take this worker any more.
+        """
+        try:
+            await self._send_for_ever()
+        finally:
+            self.close()
+
+    async def _send_for_ever(self) -> None:
+        while True:
+            await self._filled.wait()
+            batch = self._waiting[:REPORTS_PER_REQUEST_MAX]
+            results = await self._send([report for report, _ in batch])
+            del self._waiting[: len(batch)]
+            for (_, answered), result in zip(batch, results, strict=True):
+                if not answered.done():
+                    answered.set_result(result)
+            if not self._waiting:
+                self._filled.clear()
+
+    async def _send(self, reports: list[dict[str, object]]) -> list[_Answer]:
+        """The results, in order; the same reports again until all are answered for good."""
+        backoff = Backoff(longest_s=5.0)
+        results: list[_Answer | None] = [None] * len(reports)
+        while None in results:
+            places = [place for place, result in enumerate(results) if result is None]
+            asked_s: float | None = None
+            try:
+                answer = await self._post([reports[place] for place in places])
+                for place, result in zip(places, answer, strict=True):
+                    results[place] = None if result.get("status") in _PASSING else result
+            except Problem as problem:
+                if problem.status not in _PASSING:
+                    raise
+                asked_s = problem.retry_after_s
+            except ClientError:
+                pass  # The answer was lost, or there was none; the same reports get the same answers.
+            if None in results:
+                await asyncio.sleep(backoff.next_s(asked_s))
+        return cast("list[_Answer]", results)
+
+    async def _post(self, reports: list[dict[str, object]]) -> list[_Answer]:
+        """The results of *reports*; what is too large for one request goes in two, and alone is refused."""
+        try:
+            answer = await self._client.call("POST", "/api/worker/reports", body={"reports": reports})
+            return cast("list[_Answer]", answer["results"])
+        except Problem as problem:
+            if problem.status not in _REFUSED:
+                raise
+            if len(reports) == 1:
+                return [{"status": problem.status, "detail": problem.detail}]
+        half = len(reports) // 2
+        return [*await self._post(reports[:half]), *await self._post(reports[half:])]
+
+
+def _failure(
+    code: str, message: str, *, retryable: bool = True, retry_after_s: float | None = None
+) -> dict[str, object]:
+    error = {"code": code, "message": message[:MESSAGE_CHARACTERS_MAX]}
+    report: dict[str, object] = {"report": "fail", "error": error, "retryable": retryable}
+    return report if retry_after_s is None else {**report, "retry_after_s": retry_after_s}
+
+
+async def _cancelled(running: asyncio.Task[Any]) -> None:
+    """It has stopped."""
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await asyncio.gather(running, return_exceptions=True)
+
+
+async def _through_cancellation(in_thread: asyncio.Future[object]) -> object:
+    """The thread's outcome, waited for through one cancellation; a second one leaves the thread to itself."""
+    try:
+        return await asyncio.shield(in_thread)
+    except asyncio.CancelledError:
+        await asyncio.wait({in_thread})
+        return in_thread.result()
