@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from jobsvc.store.seam import MarkKey
 
 
-class Answer(Struct, frozen=True):
+class Answer(Struct, frozen=True, gc=False):
     """
     What became of a command, once it is committed.
 
@@ -55,7 +55,7 @@ class Grants(Struct, frozen=True):
     fresh: Sequence[Job]
 
 
-class MarkRequest(Struct, frozen=True):
+class MarkRequest(Struct, frozen=True, gc=False):
     """That the answer is to be remembered under this key, for this very request."""
 
     principal: str
@@ -69,7 +69,7 @@ class MarkRequest(Struct, frozen=True):
         return (self.principal, self.scope, self.key)
 
 
-class Recorded(Struct, frozen=True, omit_defaults=True):
+class Recorded(Struct, frozen=True, omit_defaults=True, gc=False):
     """One answer as a mark keeps it. A refusal (in a batch) has a code, a message, and a job if it showed one."""
 
     outcome: Outcome | None = None

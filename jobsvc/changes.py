@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from jobsvc.store.seam import Store
 
 
-class Change(Struct, frozen=True):
+class Change(Struct, frozen=True, gc=False):
     """
     One event of the log, with the job as it stood after it.
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from jobsvc.clock import Clock
     from jobsvc.domain.job import Job
     from jobsvc.domain.words import Micros
+    from jobsvc.leases import Lease
     from jobsvc.memory import Memory, Stage
     from jobsvc.store.seam import DedupKey
 
@@ -114,6 +115,8 @@ class Desk:
         self._held_order: deque[tuple[int, JobId]] = deque()
         self._given_again: dict[JobId, int] = {}
         """By job, the fence of a grant that its claim asked for again: the worker is there."""
+        self._leases_before: dict[JobId, Lease | None] = {}
+        """Of the jobs whose leases this batch has changed, what they were."""
         self._steady = SteadyClock(clock)
         self._awake_since: Micros = self._steady.now()
         self.leases = Leases()
@@ -122,12 +125,16 @@ class Desk:
         """The lines are what the committed jobs say; every lease has its whole length again, held progress is gone."""
         self._held.clear()
         self._held_order.clear()
+        self._leases_before.clear()
         self.leases.__init__()  # type: ignore[misc]  # the same object, empty: readers hold it
         self.realign()
         self._awake_since = self._steady.now()
 
     def realign(self) -> None:
         """The lines are what the committed jobs say, nothing staged is left; what runs or is held for those goes on."""
+        for job_id, lease in self._leases_before.items():
+            self.leases.restore(job_id, lease)
+        self._leases_before.clear()
         jobs, elapsed = self._memory.jobs, self._clock.elapsed()
         leased = {job.id: job.lease_us for job in jobs.values() if job.lease_us is not None}
         for job_id in [job_id for job_id in self.leases if job_id not in leased]:
@@ -159,7 +166,8 @@ class Desk:
     # What must be known before
 
     def needs(self, works: Iterable[tuple[Work, MarkRequest | None]]) -> Needs:
-        """What the store has to be asked before *works* can be decided."""
+        """What the store has to be asked before *works* can be decided: a batch begins."""
+        self._leases_before.clear()
         jobs: set[JobId] = set()
         completed: set[DedupKey] = set()
         reports: set[tuple[JobId, str, int, str]] = set()
@@ -339,6 +347,7 @@ class Desk:
 
     def _follow(self, job: Job, event: NewEvent) -> None:
         """The lines follow what was staged."""
+        self._leases_before.setdefault(job.id, self.leases.of(job.id))
         if job.ready:
             self._ready.put(job)
         else:

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from jobsvc.domain.words import JobId
 
 
+Lease = tuple[int, int]
+"""(expires, length)."""
+
 _STALE_MAX: Final = 64
 """How many entries of leases that ended the heap may carry besides as many as there are leases."""
 
@@ -28,7 +31,7 @@ class Leases:
     """
 
     def __init__(self) -> None:
-        self._leases: dict[JobId, tuple[int, int]] = {}
+        self._leases: dict[JobId, Lease] = {}
         self._lapses: list[tuple[int, JobId]] = []
         self._scheduled: dict[JobId, int] = {}
         """By job, its one entry in the heap that counts."""
@@ -56,6 +59,17 @@ class Leases:
     def end(self, job_id: JobId) -> None:
         """Nobody holds the job."""
         self._leases.pop(job_id, None)
+
+    def of(self, job_id: JobId) -> Lease | None:
+        """The job's lease as it runs, to be restored if what comes next is not to have happened."""
+        return self._leases.get(job_id)
+
+    def restore(self, job_id: JobId, lease: Lease | None) -> None:
+        """The job's lease is *lease* again, and found when it is over."""
+        self._leases.pop(job_id, None)
+        if lease is not None:
+            self._leases[job_id] = lease
+            self._schedule(job_id, lease[0])
 
     def live(self, job_id: JobId, *, elapsed: int) -> bool:
         """True while somebody holds the job and is in time."""

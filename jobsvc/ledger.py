@@ -12,7 +12,6 @@ What must never live here: a rule of the domain (decider, machine), a statement 
 from __future__ import annotations
 
 import asyncio
-import os
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
@@ -20,6 +19,7 @@ from msgspec.structs import replace
 
 from jobsvc.answers import Again, Answer, Grants, repeat
 from jobsvc.changes import jobs_before, read_changes
+from jobsvc.clock import RandomBytes
 from jobsvc.desk import Desk, Flush, Limits, Several, Undo, weight
 from jobsvc.domain import commands as c
 from jobsvc.domain.errors import Corrupt, Draining, JobNotFound, JobsvcError, StoreBusy, StoreDown
@@ -109,6 +109,7 @@ class Ledger:
         self._clock = clock
         self._limits = limits or Limits()
         self._ids = IdMaker()
+        self._chance = RandomBytes(RANDOM_BYTES)
         self._queue: deque[_Entry] = deque()
         self._queued = 0
         self._alone: deque[tuple[Callable[[], Awaitable[None]], asyncio.Future[None]]] = deque()
@@ -186,7 +187,7 @@ class Ledger:
 
     def new_id(self) -> JobId:
         """An id for a job that a command is to create."""
-        return self._ids.make(self._clock.now(), os.urandom(RANDOM_BYTES))
+        return self._ids.make(self._desk.now(), self._chance.take())
 
     # Asking
 

@@ -23,6 +23,10 @@ _Place = tuple[str, int, str, int]
 """(kind, priority, owner, ready_at): where in the line a job stands."""
 
 
+_Rank = tuple[int, int, int, str]
+"""(−priority, when the owner was last served, ready_at, id): the least of all first jobs comes first."""
+
+
 class _Turns:
     """The owners that wait at one (kind, priority), in the order of their turns, each with a heap of (ready_at, id)."""
 
@@ -68,7 +72,7 @@ class ReadyLine:
 
     def take(self, kinds: Iterable[str]) -> JobId | None:
         """The next job of *kinds* (none named: of any), which no longer waits; None if there is none."""
-        best: tuple[int, int, int] | None = None
+        best: _Rank | None = None
         best_kind = ""
         for kind in kinds or tuple(self._turns):
             rank = self._rank(kind)
@@ -80,8 +84,8 @@ class ReadyLine:
         """True if a take of *kinds* would give a job."""
         return any(self._rank(kind) is not None for kind in kinds or tuple(self._turns))
 
-    def _rank(self, kind: str) -> tuple[int, int, int] | None:
-        """(−priority, when the owner at the front was last served, ready_at) of the first job of *kind*."""
+    def _rank(self, kind: str) -> _Rank | None:
+        """Of the first job of *kind*."""
         by_priority = self._turns.get(kind, {})
         for priority in sorted(by_priority, reverse=True):
             turns = by_priority[priority]
@@ -89,7 +93,7 @@ class ReadyLine:
                 owner, heap = next(iter(turns.heaps.items()))
                 self._skip_stale(heap, kind, priority, owner)
                 if heap:
-                    return (-priority, self._served.get(owner, 0), heap[0][0])
+                    return (-priority, self._served.get(owner, 0), *heap[0])
                 del turns.heaps[owner]
             del by_priority[priority]
         self._turns.pop(kind, None)
