@@ -207,10 +207,21 @@ def parse(shape: Any, content: bytes | Raw, *, depth_max: int) -> Any:  # noqa: 
     try:
         return _decoder(shape).decode(content)
     except msgspec.ValidationError as error:
+        _check_syntax(content)
         raise _invalid(error) from error
     except (msgspec.DecodeError, RecursionError) as error:
-        message = "the body is not JSON; check it with a JSON parser"
-        raise Malformed(message) from error
+        raise Malformed(_NOT_JSON) from error
+
+
+_NOT_JSON: Final = "the body is not JSON; check it with a JSON parser"
+
+
+def _check_syntax(content: bytes | Raw) -> None:
+    """Refuses text that only began like JSON: a decoder stops at the first value of a wrong shape."""
+    try:
+        msgspec.json.decode(content, type=Raw)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise Malformed(_NOT_JSON) from error
 
 
 def check_json(content: bytes, *, depth_max: int) -> None:

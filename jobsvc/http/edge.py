@@ -23,6 +23,7 @@ from jobsvc.domain.words import Principal, Role
 from jobsvc.http.bodies import parse
 from jobsvc.http.problems import (
     InternalFault,
+    Malformed,
     MethodNotAllowed,
     NotFound,
     TooLarge,
@@ -116,13 +117,16 @@ class Call:
         The body as sent.
 
         Raises:
-            TooLarge, UnsupportedMediaType: It is more than may be, or not JSON.
+            TooLarge, UnsupportedMediaType, Malformed: It is more than may be, not JSON, or cannot be decoded.
         """
         try:
             content = await self.request.read()
         except web.HTTPRequestEntityTooLarge as error:
             message = f"a body holds at most {self.service.settings.body_bytes_max} bytes"
             raise TooLarge(message) from error
+        except web.RequestPayloadError as error:
+            message = "the body is not what its Content-Encoding or Transfer-Encoding says"
+            raise Malformed(message) from error
         if content and self.request.content_type != "application/json":
             raise UnsupportedMediaType
         return content
@@ -183,6 +187,9 @@ def install(app: web.Application, routes: tuple[Route, ...], service: Service) -
     for route in routes:
         by_path.setdefault(route.path, {})[route.method] = route
     for path, by_method in by_path.items():
+        if "GET" in by_method:
+            # The answer of a GET, whose body aiohttp leaves out (RFC 9110, section 9.3.2).
+            by_method["HEAD"] = by_method["GET"]
         app.router.add_route("*", path, _answering(by_method, service))
     app.router.add_route("*", "/{anything:.*}", _answering({}, service))
 

@@ -423,7 +423,7 @@ async def wait_for(service: Service, job: Job, is_enough: Any, wait_s: float) ->
     """*job* as soon as it *is_enough*, or as it stands after *wait_s*, or when the service stops."""
     loop = asyncio.get_running_loop()
     until = loop.time() + wait_s
-    while not is_enough(job) and service.ledger.accepting:
+    while not is_enough(job) and service.waits:
         left_s = until - loop.time()
         if left_s <= 0 or not await service.ledger.job_waiters.wait(job.id, timeout_s=left_s):
             break
@@ -479,7 +479,14 @@ def _moment(text: str | None) -> int | None:
     if text is None:
         return None
     try:
-        return parse_rfc3339(text)
+        moment = parse_rfc3339(text)
     except (ValueError, OverflowError) as error:
         message = "run_at is a time with its offset, for example 2026-11-24T06:46:39Z"
         raise InvalidCommand(message, pointer="/run_at") from error
+    if not 0 <= moment < _RUN_AT_END:
+        raise InvalidCommand("run_at lies in the years 1970 to 9899", pointer="/run_at")
+    return moment
+
+
+_RUN_AT_END: Final = parse_rfc3339("9900-01-01T00:00:00Z")
+"""Deadlines that count from a run_at, which reach ten years, can then be written as dates too."""

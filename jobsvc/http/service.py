@@ -32,3 +32,8 @@ class Service:
     streams: Streams
     runner: Runner
     metrics: Metrics
+
+    @property
+    def waits(self) -> bool:
+        """True while a request may be held for something to happen; a service that drains or is down holds none."""
+        return self.ledger.accepting and not self.streams.draining

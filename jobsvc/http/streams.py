@@ -122,6 +122,8 @@ class Streams:
         response.content_type, frame_bytes = framer
         response.enable_chunked_encoding()
         await response.prepare(call.request)
+        if call.request.method == "HEAD":
+            return response
         self._bound_buffer(call.request)
         life = _Life(self, call, scope, single)
         self._metrics.streams_opened.labels("sse" if framer is SSE else "ndjson").inc()
@@ -180,6 +182,8 @@ class Streams:
         """*reader* is counted; the principal's oldest is told to go if that is one too many, or itself if all are."""
         if sum(len(readers) for readers in self._open.values()) >= self._settings.streams_total_max:
             reader.dismiss("overload")
+        if self.draining:
+            reader.dismiss("drain")
         readers = self._open.setdefault(principal.actor, {})
         readers[reader] = None
         self._empty.clear()
@@ -204,8 +208,14 @@ class Streams:
         return sum(len(readers) for readers in self._open.values())
 
     async def drain(self, window_s: float) -> None:
-        """Every stream is told to come back later, in random order over *window_s*, each at a moment of its own."""
+        """
+        Every wait has ended, and every stream is told to come back later, each at a moment of its own.
+
+        In random order, over half of *window_s*.
+        """
         self.draining = True
+        self._ledger.job_waiters.wake_all()
+        self._ledger.worker_waiters.wake_all()
         self._drain_ms = int(window_s * 1000)
         readers = [reader for readers in self._open.values() for reader in readers]
         random.shuffle(readers)
@@ -314,7 +324,9 @@ class _Life:
                 batch.append(self._ready())
             if batch:
                 yield batch
-            elif reader.caught_up and not await self._wait(reader):
+            elif reader.caught_up and not await self._wait(reader) and reader.caught_up:
+                # Asked again: a change may come in the very turn in which the wait runs out, and the digest is of now.
+                self.cursor = self._feed.cursor(reader.place)
                 yield [self._heartbeat()]
         yield [self._bye(reader.farewell)]
 

@@ -74,7 +74,7 @@ async def _granted(service: Service, command: c.Claim, wait_s: float) -> tuple[S
     while True:
         grants = await service.ledger.claim(command)
         left_s = until - loop.time()
-        if grants.jobs or left_s <= 0:
+        if grants.jobs or left_s <= 0 or not service.waits:
             return grants.jobs, grants.fresh
         # Asked in the same loop turn as the wait begins: a job that came between answer and wait is not slept through.
         if not service.ledger.waiting(command.kinds):

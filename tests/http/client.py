@@ -1,20 +1,22 @@
 """
 A thin client for the tests: requests as somebody, answers as they came, and the frames of a stream one by one.
 
-It adds nothing of its own: no retry, no cookie jar, no judgement of a status. A frame is read strictly, so that a stream
-which a browser would misread fails here.
+It adds nothing of its own: no retry, no cookie jar, no judgement of a status. A frame is read strictly, so that a
+stream which a browser would misread fails here.
 """
 
 from __future__ import annotations
 
 import asyncio
+import io
 import json
+from collections.abc import Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Callable
 
     import aiohttp
 
@@ -27,6 +29,15 @@ PATIENCE_S: Final = 10.0
 """
 How long a test waits for something that must come.
 """
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """
+    Nothing but that *condition* holds; for what the service says to nobody, such as who waits.
+    """
+    async with asyncio.timeout(PATIENCE_S):
+        while not condition():  # noqa: ASYNC110  # the service has no event for it, and should have none
+            await asyncio.sleep(0.001)
 
 
 @dataclass(frozen=True)
@@ -205,14 +216,21 @@ class Caller:
         self.headers: dict[str, str] = {} if token is None else {"Authorization": f"Bearer {token}"}
 
     async def send(
-        self, method: str, path: str, *, content: bytes | None = None, headers: Mapping[str, str] | None = None, **params: JSON
+        self,
+        method: str,
+        path: str,
+        *,
+        content: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        **params: JSON,
     ) -> Answer:
         """
         What the service answers to exactly these bytes.
         """
         sent = self.headers | dict(headers or {})
+        body = io.BytesIO(content) if content else content
         request = self._session.request(
-            method, self._url + path, data=content, headers=sent, params=_params(params), allow_redirects=False
+            method, self._url + path, data=body, headers=sent, params=_params(params), allow_redirects=False
         )
         async with asyncio.timeout(PATIENCE_S), request as response:
             return Answer(response.status, response.headers, await response.read())
@@ -230,7 +248,9 @@ class Caller:
         if body is None:
             return await self.send("POST", path, headers=headers)
         content = json.dumps(body).encode()
-        return await self.send("POST", path, content=content, headers={"Content-Type": "application/json", **(headers or {})})
+        return await self.send(
+            "POST", path, content=content, headers={"Content-Type": "application/json", **(headers or {})}
+        )
 
     # Words of the contract
 

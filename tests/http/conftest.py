@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
-from tests.http.client import JSON
 from tests.http.world import World, started
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
+
+    from tests.http.client import JSON
 
 
 class Starter(Protocol):

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from tests.http.client import Caller
+    from tests.http.client import JSON, Caller
+    from tests.http.conftest import Starter
     from tests.http.world import World
 
 
@@ -134,7 +135,7 @@ async def every_page(caller: Caller, *, limit: int) -> list[list[str]]:
     The ids of each page of the active list.
     """
     pages: list[list[str]] = []
-    after: dict[str, str] = {}
+    after: dict[str, JSON] = {}
     while True:
         body = (await caller.get("/api/jobs/active", limit=limit, **after)).body
         pages.append(ids(body["jobs"]))
@@ -145,7 +146,7 @@ async def every_page(caller: Caller, *, limit: int) -> list[list[str]]:
 
 async def test_viewer_and_operator_may_name_an_owner(world: World) -> None:
     """
-    owner narrows the list of those who see all to one owner's jobs.
+    Owner narrows the list of those who see all to one owner's jobs.
     """
     mine = await world.guest.made()
     await world.stranger.made()
@@ -209,3 +210,17 @@ async def test_large_input_is_left_out_and_named(world: World) -> None:
     assert "input" not in shown
     assert ["input"] == shown["omitted"]
     assert large == (await world.guest.read(job["id"]))["input"]
+
+
+async def test_url_without_kind_tries_the_profiles_that_settings_name(start: Starter) -> None:
+    """
+    A kind whose links lose their tracking parameters is found by a link that has some.
+    """
+    world = await start(profiles={"article": "strip-tracking"})
+    job = await world.guest.made(kind="article", url="https://example.com/a?id=1")
+    link = "http://www.example.com/a?utm_source=mail&id=1"
+
+    found = [ids(await world.guest.active(url=link, **kind)) for kind in ({}, {"kind": "article"}, {"kind": "work"})]
+
+    assert [[job["id"]], [job["id"]], []] == found
+    assert 200 == (await world.guest.create(kind="article", url=link)).status

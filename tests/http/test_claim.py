@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.http.client import until
+
 if TYPE_CHECKING:
     from tests.http.client import JSON, Grant
     from tests.http.world import World
@@ -24,9 +26,7 @@ async def waiting_claim(world: World, **fields: JSON) -> asyncio.Task[list[Grant
     """
     before = len(world.service.ledger.worker_waiters)
     claiming = asyncio.create_task(world.worker.claims(wait_s=30, **fields))
-    async with asyncio.timeout(5):
-        while len(world.service.ledger.worker_waiters) == before:
-            await asyncio.sleep(0)
+    await until(lambda: len(world.service.ledger.worker_waiters) != before)
     return claiming
 
 
@@ -89,7 +89,7 @@ async def test_the_order_is_priority_then_round_robin_over_owners_then_time(worl
 
 async def test_a_claim_takes_the_named_kinds_only(world: World) -> None:
     """
-    kinds restricts what is given; none named means any.
+    Kinds restricts what is given; none named means any.
     """
     await world.guest.made(kind="a", title="a")
     await world.guest.made(kind="b", title="b")
@@ -178,9 +178,7 @@ async def test_a_waiting_claim_whose_connection_closes_is_removed_at_once(world:
     gone = await waiting_claim(world)
     gone.cancel()
     await asyncio.gather(gone, return_exceptions=True)
-    async with asyncio.timeout(5):
-        while len(world.service.ledger.worker_waiters):
-            await asyncio.sleep(0.001)
+    await until(lambda: len(world.service.ledger.worker_waiters) == 0)
 
     made = await world.guest.made()
     grant = await world.worker.claim()

@@ -65,6 +65,7 @@ async def test_a_job_whose_lease_has_passed_is_ended_now(world: World) -> None:
     """
     job = await world.guest.made()
     grant = await world.worker.claim(lease_s=1)
+    world.stop_sweeping()
     world.clock.advance(2)
 
     answer = await world.guest.clean_up(job["id"])
@@ -79,6 +80,7 @@ async def test_a_job_whose_deadline_has_passed_is_ended_now(world: World) -> Non
     Deadline over and not yet swept: removed as expired; repeated: already ended.
     """
     job = await world.guest.made(deadline_s=1)
+    world.stop_sweeping()
     world.clock.advance(2)
 
     answers = [await world.guest.clean_up(job["id"]) for _ in range(2)]

@@ -11,10 +11,10 @@ if TYPE_CHECKING:
     from tests.http.world import World
 
 FIELDS = {
-    "id", "kind", "state", "active", "version", "position", "owner", "key", "url", "title", "input", "metadata", "priority",
-    "progress", "attempt", "max_attempts", "lost_leases", "cancel_requested", "result", "error", "reason", "retry_of",
-    "superseded_by", "followed_by", "follows", "created_at", "run_at", "started_at", "finished_at", "due_at", "deadline",
-    "lease_expires_at", "worker",
+    "id", "kind", "state", "active", "version", "position", "owner", "key", "url", "title", "input", "metadata",
+    "priority", "progress", "attempt", "max_attempts", "lost_leases", "cancel_requested", "result", "error", "reason",
+    "retry_of", "superseded_by", "followed_by", "follows", "created_at", "run_at", "started_at", "finished_at",
+    "due_at", "deadline", "lease_expires_at", "worker",
 }  # fmt: skip
 
 
@@ -159,14 +159,12 @@ async def test_input_comes_back_exactly_as_it_was_sent(world: World) -> None:
     """
     Integers beyond 64 bits, long decimals and the order of fields survive the way in and out.
     """
-    content = b'{"kind":"work","input":{"z":123456789012345678901234567890,"a":0.1000000000000000055511151231257827,"n":-0,"e":1E400}}'
+    sent = b'"input":{"z":123456789012345678901234567890,"a":0.1000000000000000055511151231257827,"n":-0,"e":1E400}'
+    content = b'{"kind":"work",' + sent + b"}"
 
-    created = await world.guest.send(
-        "POST", "/api/jobs", content=content, headers={"Content-Type": "application/json"}
-    )
+    created = await world.guest.send("POST", "/api/jobs", content=content, headers={"Content-Type": "application/json"})
     read = await world.guest.get(f"/api/jobs/{created.job['id']}")
 
-    sent = b'"input":{"z":123456789012345678901234567890,"a":0.1000000000000000055511151231257827,"n":-0,"e":1E400}'
     assert sent in created.content
     assert sent in read.content
 
@@ -238,7 +236,10 @@ async def test_with_both_key_decides_and_url_is_kept(world: World) -> None:
         ({"run_at": "tomorrow"}, "/run_at"),
         ({"run_at": "2026-01-01T00:00:00"}, "/run_at"),
         ({"run_at": "2126-01-01T00:00:00Z"}, "/run_at"),
+        ({"run_at": "0001-01-01T00:00:00+23:59"}, "/run_at"),
+        ({"run_at": "9999-12-31T23:59:59-23:59"}, "/run_at"),
         ({"deadline_s": 0}, "/deadline_s"),
+        ({"deadline_s": 1e308}, "/deadline_s"),
         ({"deadline_s": -1}, "/deadline_s"),
         ({"deadline_s": "60"}, "/deadline_s"),
         ({"start_within_s": 0}, "/start_within_s"),
@@ -250,7 +251,9 @@ async def test_with_both_key_decides_and_url_is_kept(world: World) -> None:
         ({"owner": "guest:bob"}, None),
     ],
 )
-async def test_what_makes_no_sense_is_refused_and_changes_nothing(world: World, fields: JSON, pointer: str | None) -> None:
+async def test_what_makes_no_sense_is_refused_and_changes_nothing(
+    world: World, fields: JSON, pointer: str | None
+) -> None:
     """
     A body out of bounds is a problem that says where, and the log stays as it was.
     """
@@ -279,12 +282,40 @@ async def test_a_trusted_role_may_ask_for_more_than_a_guest(world: World) -> Non
     """
     Bounds on priority, attempts and schedule are a guest's and a user's; a service and an operator go further.
     """
-    fields = {"priority": 100, "max_attempts": 11, "run_at": "2126-01-01T00:00:00Z", "owner": "user:carol"}
+    fields: dict[str, JSON] = {
+        "priority": 100,
+        "max_attempts": 11,
+        "run_at": "2126-01-01T00:00:00Z",
+        "owner": "user:carol",
+    }
 
     answers = [await caller.create(**fields) for caller in (world.backend, world.operator)]
 
     assert [201, 201] == [answer.status for answer in answers]
     assert {"user:carol"} == {answer.job["owner"] for answer in answers}
+
+
+async def test_the_farthest_moment_can_be_shown_everywhere(world: World) -> None:
+    """
+    A trusted caller's schedule at the end of time breaks no list, history or log; beyond it is refused.
+    """
+    farthest = {"run_at": "9899-12-31T23:59:59Z", "deadline_s": 315_360_000, "start_within_s": 315_360_000}
+    job = await world.operator.made(owner=world.guest.owner, **farthest)
+
+    beyond = await world.operator.create(owner=world.guest.owner, run_at="9900-01-01T00:00:00Z")
+    shown = [
+        await world.operator.get(path)
+        for path in (
+            f"/api/jobs/{job['id']}",
+            f"/api/jobs/{job['id']}/events",
+            "/api/jobs",
+            "/api/jobs/active",
+            "/api/log",
+        )
+    ]
+
+    assert (422, "/run_at") == (beyond.status, beyond.pointer)
+    assert [200] * 5 == [answer.status for answer in shown]
 
 
 async def test_a_service_names_the_owner_it_acts_for(world: World) -> None:

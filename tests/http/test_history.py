@@ -51,7 +51,7 @@ async def test_guests_and_users_see_of_the_actor_only_the_role(world: World) -> 
 
 async def test_history_comes_in_pages(world: World) -> None:
     """
-    limit and after walk through it, each event once.
+    Limit and after walk through it, each event once.
     """
     job = await world.guest.made()
     for _ in range(3):
@@ -59,7 +59,7 @@ async def test_history_comes_in_pages(world: World) -> None:
     path = f"/api/jobs/{job['id']}/events"
 
     versions: list[int] = []
-    after = 0
+    after: int | None = 0
     while after is not None:
         body = (await world.guest.get(path, limit=2, after=after)).body
         versions += [event["version"] for event in body["events"]]

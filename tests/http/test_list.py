@@ -14,7 +14,7 @@ async def every_job(caller: Caller, **params: JSON) -> list[JSON]:
     The jobs of all pages, in order.
     """
     jobs: list[JSON] = []
-    after: dict[str, str] = {}
+    after: dict[str, JSON] = {}
     while True:
         answer = await caller.get("/api/jobs", **params, **after)
         assert {"jobs", "next"} == answer.body.keys()
@@ -91,7 +91,7 @@ async def test_the_list_is_filtered_by_state_kind_and_key(world: World) -> None:
     "params",
     [{"state": "done"}, {"limit": 0}, {"limit": "x"}, {"limit": 100_000}, {"limit": -1}, {"after": "nonsense"}],
 )
-async def test_a_query_that_makes_no_sense_is_refused(world: World, params: dict[str, str]) -> None:
+async def test_a_query_that_makes_no_sense_is_refused(world: World, params: dict[str, JSON]) -> None:
     """
     An unknown state, a limit out of bounds and a made-up place are problems.
     """

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.http.client import until
+
 if TYPE_CHECKING:
     from tests.http.world import World
 
@@ -44,8 +46,7 @@ async def test_an_attached_create_is_held_too(world: World) -> None:
     job = await world.guest.made(key="k")
     grant = await world.worker.claim()
     creating = asyncio.create_task(world.guest.create(key="k", headers={"Prefer": "respond-async, wait=30"}))
-    while not len(world.service.ledger.job_waiters):
-        await asyncio.sleep(0)
+    await until(lambda: len(world.service.ledger.job_waiters) > 0)
 
     await world.worker.complete(grant)
     answer = await creating
@@ -80,13 +81,10 @@ async def test_a_caller_that_hangs_up_leaves_the_job_and_no_waiter(world: World)
     The job was made; only the wait ends with the connection.
     """
     creating = asyncio.create_task(world.guest.create(headers={"Prefer": "wait=30"}))
-    while not len(world.service.ledger.job_waiters):
-        await asyncio.sleep(0)
+    await until(lambda: len(world.service.ledger.job_waiters) > 0)
 
     creating.cancel()
     await asyncio.gather(creating, return_exceptions=True)
 
-    async with asyncio.timeout(5):
-        while len(world.service.ledger.job_waiters):
-            await asyncio.sleep(0.001)
+    await until(lambda: len(world.service.ledger.job_waiters) == 0)
     assert 1 == len(await world.guest.active())

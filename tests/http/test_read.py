@@ -5,8 +5,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.http.client import until
+
 if TYPE_CHECKING:
-    from tests.http.client import Answer
+    from tests.http.client import JSON, Answer
     from tests.http.world import World
 
 NOWHERE = "01890000-0000-7000-8000-000000000000"
@@ -68,14 +70,13 @@ async def test_an_ended_job_is_read_as_it_ended(world: World) -> None:
     assert (None, None) == (read["lease_expires_at"], read["error"])
 
 
-async def held(world: World, job_id: str, **params: int) -> asyncio.Task[Answer]:
+async def held(world: World, job_id: str, **params: JSON) -> asyncio.Task[Answer]:
     """
     A read that waits, begun: its waiter is registered.
     """
     before = len(world.service.ledger.job_waiters)
     reading = asyncio.create_task(world.guest.get(f"/api/jobs/{job_id}", **params))
-    while len(world.service.ledger.job_waiters) == before and not reading.done():
-        await asyncio.sleep(0)
+    await until(lambda: len(world.service.ledger.job_waiters) != before or reading.done())
     return reading
 
 
@@ -127,7 +128,7 @@ async def test_wait_s_gives_the_job_as_it_stands_when_nothing_comes(world: World
 
 
 @pytest.mark.parametrize("params", [{"wait_s": -1}, {"wait_s": "x"}, {"wait_s": 61}, {"wait_s": 1, "since": -1}])
-async def test_a_wait_out_of_bounds_is_refused(world: World, params: dict[str, int]) -> None:
+async def test_a_wait_out_of_bounds_is_refused(world: World, params: dict[str, JSON]) -> None:
     """
     A wait is a number of seconds from 0 to 60, and a version a whole number.
     """
@@ -148,7 +149,5 @@ async def test_a_reader_that_hangs_up_leaves_no_waiter(world: World) -> None:
     reading.cancel()
     await asyncio.gather(reading, return_exceptions=True)
 
-    async with asyncio.timeout(5):
-        while len(world.service.ledger.job_waiters):
-            await asyncio.sleep(0.001)
+    await until(lambda: len(world.service.ledger.job_waiters) == 0)
     assert 1 == await world.position()

@@ -31,7 +31,9 @@ async def lapsed(world: World) -> Grant:
     """
     grant = await granted(world)
     world.clock.advance(61)
-    await world.guest.settled(grant.id, lambda job: bool(job["lost_leases"] == 1 and job["state"] in {"retrying", "queued"}))
+    await world.guest.settled(
+        grant.id, lambda job: bool(job["lost_leases"] == 1 and job["state"] in {"retrying", "queued"})
+    )
     return grant
 
 
@@ -110,7 +112,7 @@ async def test_complete_ends_the_job_with_its_result(world: World) -> None:
 
 async def test_fail_tries_again_while_attempts_are_left(world: World) -> None:
     """
-    retrying with the error shown, then the next attempt; the last one fails the job.
+    It is retrying with the error shown, then the next attempt; the last one fails the job.
     """
     grant = await granted(world, max_attempts=2)
 
@@ -139,7 +141,7 @@ async def test_fail_not_retryable_fails_now(world: World) -> None:
 
 async def test_a_retry_that_would_come_after_the_deadline_is_not_made(world: World) -> None:
     """
-    failed now, since a later attempt could not help.
+    It has failed now, since a later attempt could not help.
     """
     grant = await granted(world, deadline_s=30)
 
@@ -150,7 +152,7 @@ async def test_a_retry_that_would_come_after_the_deadline_is_not_made(world: Wor
 
 async def test_release_gives_the_job_back_unharmed(world: World) -> None:
     """
-    queued again, the attempt given back.
+    It is queued again, the attempt given back.
     """
     grant = await granted(world)
 
@@ -270,18 +272,19 @@ async def test_after_a_lapse_other_reports_say_that_complete_may_come(world: Wor
 
 async def test_the_third_lost_lease_fails_the_job(world: World) -> None:
     """
-    failed with error.code worker_lost; each lapse before gave its attempt back.
+    It has failed with error.code worker_lost; each lapse before gave its attempt back.
     """
     job = await world.guest.made()
+    grants: list[Grant] = []
     for _ in range(3):
-        (grant,) = await world.worker.claims(lease_s=1, wait_s=10)
-        assert 1 == grant.job["attempt"]
+        grants += await world.worker.claims(lease_s=1, wait_s=10)
         world.clock.advance(2)
 
     ended = await world.guest.reaches(job["id"], "failed")
 
+    assert [1, 1, 1] == [grant.job["attempt"] for grant in grants]
     assert ("worker_lost", 3) == (ended["error"]["code"], ended["lost_leases"])
-    assert "lease-lost" == (await world.worker.report(grant, "complete")).code
+    assert "lease-lost" == (await world.worker.report(grants[-1], "complete")).code
 
 
 @pytest.mark.parametrize("change", ["truncated", "other fence", "other job", "nonsense", "empty"])
@@ -362,6 +365,7 @@ async def test_a_report_that_arrives_before_the_sweeper_counts(world: World) -> 
     The lease is over by the clock, but nobody has said so yet: complete is taken.
     """
     grant = await granted(world)
+    world.stop_sweeping()
 
     world.clock.advance(61)
     answer = await world.worker.report(grant, "complete", result=1)

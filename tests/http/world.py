@@ -6,6 +6,7 @@ The clock can be moved: what takes hours happens at once, and no test sleeps to 
 
 from __future__ import annotations
 
+import asyncio
 import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
@@ -89,6 +90,14 @@ class World:
         """
         return Caller(self.session, self.url, owner="", token=token)
 
+    def stop_sweeping(self) -> None:
+        """
+        What comes due stays undone until somebody asks for it: nobody races the test.
+        """
+        for running_task in asyncio.all_tasks():
+            if running_task.get_name() == "sweeper":
+                running_task.cancel()
+
     async def head(self) -> JSON:
         """
         The end of the log.
@@ -119,7 +128,13 @@ async def started(database: Path, **settings: JSON) -> AsyncIterator[World]:
     A world on *database* with *settings* of its own.
     """
     clock = MovableClock()
-    chosen = {"port": 0, "database": str(database), "secret": SECRET, "drain_s": 0.5, "guests_per_minute_max": 1_000}
+    chosen: dict[str, JSON] = {
+        "port": 0,
+        "database": str(database),
+        "secret": SECRET,
+        "drain_s": 0.5,
+        "guests_per_minute_max": 1_000,
+    }
     async with (
         running(Settings(**(chosen | settings)), clock=clock) as service,
         serving(service) as url,

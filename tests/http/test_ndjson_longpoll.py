@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING
+
+from tests.http.client import PATIENCE_S, until
+
+if TYPE_CHECKING:
+    from tests.http.client import JSON
+    from tests.http.world import World
+
+LINES = {"Accept": "application/x-ndjson"}
+
+
+async def lines(world: World, count: int, **params: JSON) -> list[JSON]:
+    """
+    The first *count* lines of a stream of lines.
+    """
+    request = world.session.get(f"{world.url}/api/stream", headers=world.guest.headers | LINES, params=params)
+    async with asyncio.timeout(PATIENCE_S), request as response:
+        assert (200, "application/x-ndjson") == (response.status, response.content_type)
+        found = [json.loads(await response.content.readline()) for _ in range(count)]
+        response.close()
+    return found
+
+
+async def test_lines_are_the_same_frames(world: World) -> None:
+    """
+    Each line is {event, id, data}, with what the frame of an event stream carries.
+    """
+    await world.guest.made(input={"n": 2**70})
+    epoch = (await world.head())["epoch"]
+    async with world.guest.stream(after=f"{epoch}.0") as frames:
+        as_events = await frames.until("ready")
+
+    as_lines = await lines(world, 3, after=f"{epoch}.0")
+
+    assert ["hello", "job", "ready"] == [line["event"] for line in as_lines]
+    assert [(frame.event, frame.id, frame.data) for frame in as_events[1:]] == [
+        (line["event"], line["id"], line["data"]) for line in as_lines[1:]
+    ]
+
+
+async def test_a_job_s_own_stream_comes_as_lines_too(world: World) -> None:
+    """
+    From hello to end, and then the response is over.
+    """
+    job = await world.guest.made()
+    await world.guest.cancel(job["id"])
+
+    answer = await world.guest.get(f"/api/jobs/{job['id']}/events", headers=LINES)
+
+    assert ["hello", "snapshot", "ready", "end"] == [json.loads(line)["event"] for line in answer.content.splitlines()]
+
+
+async def test_a_long_poll_without_a_cursor_answers_the_snapshot_at_once(world: World) -> None:
+    """
+    {frames, cursor}; the cursor is where the next poll goes on.
+    """
+    job = await world.guest.made()
+
+    answer = await world.guest.get("/api/stream", wait_s=25)
+
+    assert (200, {"frames", "cursor"}) == (answer.status, set(answer.body))
+    frames = answer.body["frames"]
+    assert ["hello", "snapshot", "ready"] == [frame["event"] for frame in frames]
+    assert [job] == frames[1]["data"]["jobs"]
+    assert frames[1]["id"] == answer.body["cursor"]
+
+
+async def test_a_long_poll_comes_back_with_the_event(world: World) -> None:
+    """
+    It waits for a frame other than hello, ready and hb, and comes at once when there is one.
+    """
+    cursor = (await world.guest.get("/api/stream", wait_s=25)).body["cursor"]
+    polling = asyncio.create_task(world.guest.get("/api/stream", wait_s=25, after=cursor))
+    await until(lambda: len(world.service.feed) > 0)
+
+    job = await world.guest.made()
+    body = (await polling).body
+
+    jobs = [frame["data"]["job"] for frame in body["frames"] if frame["event"] == "job"]
+    assert [job] == jobs
+    assert body["cursor"].endswith(".1")
+
+
+async def test_polls_one_after_the_other_miss_and_repeat_nothing(world: World) -> None:
+    """
+    Following the cursor, every event comes once, in order.
+    """
+    seen: list[int] = []
+    cursor = f"{(await world.head())['epoch']}.0"
+
+    async def poll() -> None:
+        nonlocal cursor
+        while len(seen) < 50:
+            body = (await world.guest.get("/api/stream", wait_s=5, after=cursor)).body
+            cursor = body["cursor"]
+            seen.extend(frame["data"]["position"] for frame in body["frames"] if frame["event"] == "job")
+
+    async def make() -> None:
+        for _ in range(50):
+            await world.guest.made()
+
+    async with asyncio.timeout(PATIENCE_S * 2):
+        await asyncio.gather(poll(), make())
+
+    assert list(range(1, 51)) == seen
+
+
+async def test_a_long_poll_with_nothing_to_say_says_so_after_its_wait(world: World) -> None:
+    """
+    The frames that came anyway, and the cursor unchanged.
+    """
+    cursor = (await world.guest.get("/api/stream", wait_s=25)).body["cursor"]
+
+    body = (await world.guest.get("/api/stream", wait_s=0.05, after=cursor)).body
+
+    assert {"hello", "ready"} >= {frame["event"] for frame in body["frames"]}
+    assert cursor == body["cursor"]
+
+
+async def test_a_long_poll_with_a_bad_cursor_is_reset_at_once(world: World) -> None:
+    """
+    In band: reset, snapshot, ready.
+    """
+    body = (await world.guest.get("/api/stream", wait_s=25, after="garbage")).body
+
+    assert ["hello", "reset", "snapshot", "ready"] == [frame["event"] for frame in body["frames"]]
+
+
+async def test_a_wait_out_of_bounds_is_refused(world: World) -> None:
+    """
+    422, since this is no cursor.
+    """
+    answers = [await world.guest.get("/api/stream", wait_s=wait_s) for wait_s in (-1, "x", 1_000)]
+
+    assert [(422, "invalid")] * 3 == [(answer.status, answer.code) for answer in answers]

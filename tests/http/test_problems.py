@@ -1,0 +1,216 @@
+from __future__ import annotations
+
+import gzip
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.http.client import Answer
+    from tests.http.world import World
+
+JSON_TYPE = {"Content-Type": "application/json"}
+
+
+async def sent(world: World, content: bytes, **headers: str) -> Answer:
+    """
+    The answer to a create of exactly these bytes.
+    """
+    return await world.guest.send("POST", "/api/jobs", content=content, headers=JSON_TYPE | headers)
+
+
+async def test_a_problem_has_every_member(world: World) -> None:
+    """
+    type, title, status, detail, instance, code, request_id, and errors for bodies.
+    """
+    answer = await world.guest.create(title="t" * 201)
+
+    problem = answer.body
+    assert "invalid" == answer.code
+    assert "/api/jobs" == problem["instance"]
+    assert [{"pointer", "message"}] == [set(error) for error in problem["errors"]]
+    assert problem["request_id"] == answer.headers["X-Request-Id"]
+
+
+async def test_the_caller_s_request_id_comes_back_if_it_is_sane(world: World) -> None:
+    """
+    A sane one is taken, another replaced.
+    """
+    sane = await world.guest.get("/api/jobs/x", headers={"X-Request-Id": "abc-1"})
+    other = await world.guest.get("/api/jobs/x", headers={"X-Request-Id": "<script>"})
+
+    assert "abc-1" == sane.body["request_id"]
+    assert "<script>" != other.body["request_id"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"{",
+        b"[1,",
+        b"nonsense",
+        b'{"kind":"work"} x',
+        b'{"kind":"work","title":"\xff"}',
+        b"\xff\xfe",
+        b"{'kind':1}",
+        b"\x00",
+    ],
+)
+async def test_what_is_not_json_is_malformed(world: World, content: bytes) -> None:
+    """
+    400 and nothing changes.
+    """
+    answer = await sent(world, content)
+
+    assert (400, "malformed") == (answer.status, answer.code)
+    assert 0 == await world.position()
+
+
+@pytest.mark.parametrize("content", [b"[]", b"1", b"null", b'"text"', b"{}", b""])
+async def test_json_of_another_shape_is_invalid(world: World, content: bytes) -> None:
+    """
+    422: it can be read, but is no create.
+    """
+    answer = await sent(world, content)
+
+    assert (422, "invalid") == (answer.status, answer.code)
+
+
+@pytest.mark.parametrize("depth", [65, 100_000])
+async def test_json_that_is_nested_too_deep_is_malformed(world: World, depth: int) -> None:
+    """
+    Deeper than 64 levels is refused before any parser sees it, in a batch as well as alone.
+    """
+    content = b'{"kind":"work","input":' + b"[" * depth + b"]" * depth + b"}"
+
+    alone = await sent(world, content)
+    batch = await world.guest.send("POST", "/api/jobs/batch", content=b'{"jobs":[' + content + b"]}", headers=JSON_TYPE)
+
+    assert [(400, "malformed")] * 2 == [(answer.status, answer.code) for answer in (alone, batch)]
+    assert 0 == await world.position()
+
+
+async def test_a_body_that_cannot_be_decoded_is_malformed(world: World) -> None:
+    """
+    What says that it is compressed and is not: 400, and nothing of the inside.
+    """
+    answer = await world.guest.send(
+        "POST", "/api/jobs", content=b"garbage", headers=JSON_TYPE | {"Content-Encoding": "gzip"}
+    )
+
+    assert (400, "malformed") == (answer.status, answer.code)
+
+
+async def test_a_compressed_body_is_bounded_as_it_is_unpacked(world: World) -> None:
+    """
+    Fifty megabytes of spaces in a few kilobytes are too large all the same.
+    """
+    bomb = gzip.compress(b" " * 50_000_000)
+
+    answer = await world.guest.send("POST", "/api/jobs", content=bomb, headers=JSON_TYPE | {"Content-Encoding": "gzip"})
+
+    assert (413, "too-large") == (answer.status, answer.code)
+
+
+async def test_brackets_in_text_are_no_nesting(world: World) -> None:
+    """
+    A string full of brackets, escaped quotes included, is as deep as a string.
+    """
+    answer = await sent(world, b'{"kind":"work","input":"\\"' + b"[" * 200 + b'"}')
+
+    assert 201 == answer.status
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""])
+async def test_a_body_that_is_not_said_to_be_json_is_415(world: World, content_type: str) -> None:
+    """
+    What a form of another site could send is not taken.
+    """
+    answer = await world.guest.send(
+        "POST", "/api/jobs", content=b'{"kind":"work"}', headers={"Content-Type": content_type}
+    )
+
+    assert (415, "unsupported-media-type") == (answer.status, answer.code)
+    assert 0 == await world.position()
+
+
+async def test_a_charset_does_not_make_it_another_type(world: World) -> None:
+    """
+    application/json; charset=utf-8 is JSON.
+    """
+    answer = await sent(world, b'{"kind":"work"}', **{"Content-Type": "application/json; charset=utf-8"})
+
+    assert 201 == answer.status
+
+
+async def test_an_unknown_path_is_404_and_an_unknown_method_405(world: World) -> None:
+    """
+    Problems like any other; 405 says what the path takes.
+    """
+    nowhere = await world.guest.get("/api/nothing")
+    wrong = await world.guest.send("DELETE", "/api/jobs")
+
+    assert (404, "not-found") == (nowhere.status, nowhere.code)
+    assert (405, "method-not-allowed") == (wrong.status, wrong.code)
+    assert {"GET", "HEAD", "POST"} == {method.strip() for method in wrong.headers["Allow"].split(",")}
+
+
+@pytest.mark.parametrize("path", ["/", "/healthz", "/api/jobs/active", "/api/jobs", "/api/nothing", "/api/log"])
+async def test_head_is_answered_where_get_is(world: World, path: str) -> None:
+    """
+    Monitors and proxies ask with HEAD: the same status, no body.
+    """
+    get = await world.guest.get(path)
+
+    answer = await world.guest.send("HEAD", path)
+
+    assert (get.status, b"") == (answer.status, answer.content)
+
+
+@pytest.mark.parametrize(
+    "authorization",
+    ["", "Bearer", "Bearer ", "Bearer x", "Basic abc", "Bearer a.b.c", "bearer\tx", "Bearer " + "x" * 6_000],
+)
+async def test_a_credential_that_proves_nobody_is_401(world: World, authorization: str) -> None:
+    """
+    With the way to authenticate in WWW-Authenticate.
+    """
+    answer = await world.nobody.get("/api/jobs", headers={"Authorization": authorization})
+
+    assert (401, "unauthenticated") == (answer.status, answer.code)
+    assert "Bearer" in answer.headers["WWW-Authenticate"]
+
+
+async def test_a_fault_of_ours_tells_nothing_of_the_inside(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    500 internal under a request id: no stack trace, SQL or path leaves the service.
+    """
+
+    async def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("SELECT secret FROM /etc/passwd")
+
+    monkeypatch.setattr(world.service.ledger, "execute", broken)
+
+    answer = await world.guest.create()
+
+    assert (500, "internal") == (answer.status, answer.code)
+    for word in (b"SELECT", b"passwd", b"Traceback", b".py"):
+        assert word not in answer.content
+
+
+async def test_head_of_a_stream_is_answered_and_opens_none(world: World) -> None:
+    """
+    The head of a stream comes back at once, and nothing stays open behind it.
+    """
+    answer = await world.guest.send("HEAD", "/api/stream")
+
+    assert (200, b"", 0) == (answer.status, answer.content, len(world.service.streams))
+
+
+async def test_answers_are_not_kept_by_anybody(world: World) -> None:
+    """
+    no-store on answers and problems alike.
+    """
+    answers = [await world.guest.create(), await world.guest.get("/api/jobs"), await world.guest.get("/api/jobs/x")]
+
+    assert {"no-store"} == {answer.headers["Cache-Control"] for answer in answers}
