@@ -8,6 +8,7 @@ stopping up again: first nobody new, then streams and waits end, then what was q
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import sys
 from contextlib import asynccontextmanager
@@ -43,6 +44,9 @@ if TYPE_CHECKING:
 
 EXIT_DONE: Final = 0
 EXIT_STORE_BEYOND_REPAIR: Final = 70
+
+_COLLECTOR_THRESHOLDS: Final = (50_000, 20, 50)
+"""Allocations before a young collection, and how many of each before the next older."""
 
 _SWITCH_INTERVAL_S: Final = 0.0005
 """
@@ -133,6 +137,7 @@ async def run(settings: Settings, *, announce: Callable[[str], None], link: bool
         link: Also announce a dashboard link with a one-use code.
     """
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    _calm_collector()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -146,6 +151,13 @@ async def run(settings: Settings, *, announce: Callable[[str], None], link: bool
         await service.streams.drain(settings.drain_s)
     log("service.stopped")
     return EXIT_STORE_BEYOND_REPAIR if failed else EXIT_DONE
+
+
+def _calm_collector() -> None:
+    """What was made until now is for good, and cycles are rare: the collector looks seldom, and never at those."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_COLLECTOR_THRESHOLDS)
 
 
 async def _until(stop: asyncio.Event, ledger: Ledger) -> bool:

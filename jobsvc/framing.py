@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 FrameName = Literal["hello", "snapshot", "job", "ready", "hb", "reset", "end", "bye"]
 
 
-class Frame(Struct, frozen=True):
+class Frame(Struct, frozen=True, gc=False):
     """One frame. ``id`` is a cursor; a client that reconnects sends the last that it saw."""
 
     name: FrameName
@@ -53,7 +53,7 @@ SSE: Final = ("text/event-stream", as_sse)
 LINES: Final = ("application/x-ndjson", as_line)
 
 
-class Cursor(Struct, frozen=True):
+class Cursor(Struct, frozen=True, gc=False):
     """A place in a log: the log's identity and the last position seen."""
 
     epoch: str

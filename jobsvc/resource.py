@@ -26,7 +26,7 @@ BRIEF_BYTES_MAX: Final = 16_384
 _NULL: Final = Raw(b"null")
 
 
-class ProgressResource(Struct, frozen=True):
+class ProgressResource(Struct, frozen=True, gc=False):
     """How far the worker says it is."""
 
     percent: float | None
@@ -34,14 +34,14 @@ class ProgressResource(Struct, frozen=True):
     data: Raw
 
 
-class FailureResource(Struct, frozen=True):
+class FailureResource(Struct, frozen=True, gc=False):
     """Why the last attempt, or the job, failed."""
 
     code: str
     message: str
 
 
-class JobResource(Struct, frozen=True):
+class JobResource(Struct, frozen=True, gc=False):
     """A job, whole. Clients read ``active``, never a list of states."""
 
     id: str
@@ -147,7 +147,7 @@ def _is_large(raw: Raw | UnsetType) -> bool:
     return isinstance(raw, Raw) and len(memoryview(raw)) > BRIEF_BYTES_MAX
 
 
-class EventResource(Struct, frozen=True):
+class EventResource(Struct, frozen=True, gc=False):
     """An event of the log, as the history and the log show it."""
 
     position: int
@@ -199,7 +199,7 @@ def change_data(change: Change) -> dict[str, Any]:
             return {"previous_owner": change.previous_owner} if change.previous_owner is not None else {}
 
 
-class ChangeResource(Struct, frozen=True):
+class ChangeResource(Struct, frozen=True, gc=False):
     """The data of a ``job`` frame: an event, and the job as it stood after it."""
 
     type: str

@@ -18,7 +18,7 @@ OnActive = Literal["attach", "reject", "replace", "run_after"]
 OnCompleted = Literal["rerun", "reuse", "reject"]
 
 
-class Dedup(Struct, frozen=True):
+class Dedup(Struct, frozen=True, gc=False):
     """
     What to do when the same work exists: while it is active, and after it completed.
 
@@ -30,7 +30,7 @@ class Dedup(Struct, frozen=True):
     max_age_us: int | None = None
 
 
-class Create(Struct, frozen=True):
+class Create(Struct, frozen=True, gc=False):
     """
     Make a job, or attach to the one that does the same work. ``job_id`` is the id that a new one gets.
     """
@@ -44,7 +44,7 @@ class Create(Struct, frozen=True):
     request_id: str | None = None
 
 
-class Retry(Struct, frozen=True):
+class Retry(Struct, frozen=True, gc=False):
     """
     Make a job that asks for the same as an ended one. ``new_id`` is the id that it gets.
     """
@@ -57,7 +57,7 @@ class Retry(Struct, frozen=True):
     request_id: str | None = None
 
 
-class Cancel(Struct, frozen=True):
+class Cancel(Struct, frozen=True, gc=False):
     """
     Stop a job: at once where nobody works on it or with force, else by asking its worker.
     """
@@ -70,7 +70,7 @@ class Cancel(Struct, frozen=True):
     request_id: str | None = None
 
 
-class CleanUp(Struct, frozen=True):
+class CleanUp(Struct, frozen=True, gc=False):
     """
     Take a job off the active list if it has no right to be there, or with force in any case.
     """
@@ -83,7 +83,7 @@ class CleanUp(Struct, frozen=True):
     request_id: str | None = None
 
 
-class Claim(Struct, frozen=True):
+class Claim(Struct, frozen=True, gc=False):
     """
     Give a worker up to *limit* jobs of its kinds. Resolved to a ``Start`` a job by the ready line.
     """
@@ -97,7 +97,7 @@ class Claim(Struct, frozen=True):
     request_id: str | None = None
 
 
-class Start(Struct, frozen=True):
+class Start(Struct, frozen=True, gc=False):
     """
     Give this job to this worker.
     """
@@ -110,7 +110,7 @@ class Start(Struct, frozen=True):
     request_id: str | None = None
 
 
-class Heartbeat(Struct, frozen=True):
+class Heartbeat(Struct, frozen=True, gc=False):
     """
     The worker still works on it.
     """
@@ -121,7 +121,7 @@ class Heartbeat(Struct, frozen=True):
     request_id: str | None = None
 
 
-class ReportProgress(Struct, frozen=True):
+class ReportProgress(Struct, frozen=True, gc=False):
     """
     The worker tells how far it is.
     """
@@ -135,7 +135,7 @@ class ReportProgress(Struct, frozen=True):
     request_id: str | None = None
 
 
-class Complete(Struct, frozen=True):
+class Complete(Struct, frozen=True, gc=False):
     """
     The worker has the result. ``digest`` is SHA-256 of the report without its token, hexadecimal.
     """
@@ -148,7 +148,7 @@ class Complete(Struct, frozen=True):
     request_id: str | None = None
 
 
-class Fail(Struct, frozen=True):
+class Fail(Struct, frozen=True, gc=False):
     """
     The attempt failed; ``retry_after_us`` None leaves the delay to the service.
     """
@@ -163,7 +163,7 @@ class Fail(Struct, frozen=True):
     request_id: str | None = None
 
 
-class Release(Struct, frozen=True):
+class Release(Struct, frozen=True, gc=False):
     """
     The worker gives the job back unharmed, or the service does because the grant never reached the worker.
     """
@@ -175,7 +175,7 @@ class Release(Struct, frozen=True):
     request_id: str | None = None
 
 
-class ComeDue(Struct, frozen=True):
+class ComeDue(Struct, frozen=True, gc=False):
     """
     The moment that the job waits for has come.
     """
@@ -185,7 +185,7 @@ class ComeDue(Struct, frozen=True):
     request_id: None = None
 
 
-class Lapse(Struct, frozen=True):
+class Lapse(Struct, frozen=True, gc=False):
     """
     The job's lease has run out.
     """
@@ -195,7 +195,7 @@ class Lapse(Struct, frozen=True):
     request_id: None = None
 
 
-class Expire(Struct, frozen=True):
+class Expire(Struct, frozen=True, gc=False):
     """
     The job has outlived what it may.
     """
@@ -205,7 +205,7 @@ class Expire(Struct, frozen=True):
     request_id: None = None
 
 
-class EndGrace(Struct, frozen=True):
+class EndGrace(Struct, frozen=True, gc=False):
     """
     The worker had its time to stop.
     """
@@ -215,7 +215,7 @@ class EndGrace(Struct, frozen=True):
     request_id: None = None
 
 
-class ChangeOwner(Struct, frozen=True):
+class ChangeOwner(Struct, frozen=True, gc=False):
     """
     The job is the new owner's from now on.
     """
@@ -226,7 +226,7 @@ class ChangeOwner(Struct, frozen=True):
     request_id: str | None = None
 
 
-class Merge(Struct, frozen=True):
+class Merge(Struct, frozen=True, gc=False):
     """
     The job gives way to another active one for the same work, since a claim made both one owner's.
 
@@ -239,7 +239,7 @@ class Merge(Struct, frozen=True):
     request_id: str | None = None
 
 
-class Erase(Struct, frozen=True):
+class Erase(Struct, frozen=True, gc=False):
     """
     The payloads of an ended job are to be forgotten.
     """

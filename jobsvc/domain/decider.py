@@ -70,7 +70,7 @@ Outcome = Literal[
 ]
 
 
-class Situation(Struct, frozen=True):
+class Situation(Struct, frozen=True, gc=False):
     """
     All that a decision may depend on besides its command.
 
@@ -100,7 +100,7 @@ class Situation(Struct, frozen=True):
     active_max_us: int = 7 * 86_400_000_000
 
 
-class Decision(Struct, frozen=True):
+class Decision(Struct, frozen=True, gc=False):
     """
     What follows from a command: the events, in order, and the answer once they are committed.
 

@@ -42,7 +42,7 @@ The form of facts and payload that this code writes. Stored with each event.
 """
 
 
-class Terms(Struct, frozen=True, omit_defaults=True):
+class Terms(Struct, frozen=True, omit_defaults=True, gc=False):
     """
     Under which conditions a job is to run, as asked for; kept so that a retry asks for the same again.
 
@@ -61,7 +61,7 @@ class Terms(Struct, frozen=True, omit_defaults=True):
     start_within_us: int | None = None
 
 
-class Submission(Struct, frozen=True, omit_defaults=True):
+class Submission(Struct, frozen=True, omit_defaults=True, gc=False):
     """
     What was asked to be done and for whom: the part of a create that an erasure takes away.
     """
@@ -78,7 +78,7 @@ class Submission(Struct, frozen=True, omit_defaults=True):
     metadata: Raw = Raw(b"{}")
 
 
-class Failure(Struct, frozen=True):
+class Failure(Struct, frozen=True, gc=False):
     """
     Why an attempt failed, as the worker (or the service, ``worker_lost``) said it.
     """
@@ -87,7 +87,7 @@ class Failure(Struct, frozen=True):
     message: str
 
 
-class Report(Struct, frozen=True):
+class Report(Struct, frozen=True, gc=False):
     """
     Which report of which lease made this event: the key by which the same report is known again.
 
@@ -102,7 +102,7 @@ class Report(Struct, frozen=True):
     digest: str
 
 
-class Created(Struct, frozen=True, omit_defaults=True):
+class Created(Struct, frozen=True, omit_defaults=True, gc=False):
     """
     A job exists. ``state`` is ``scheduled`` or ``queued``.
     """
@@ -120,13 +120,13 @@ class Created(Struct, frozen=True, omit_defaults=True):
     follows: JobId | None = None
 
 
-class Due(Struct, frozen=True):
+class Due(Struct, frozen=True, gc=False):
     """
     Its time has come: it waits for a worker.
     """
 
 
-class Started(Struct, frozen=True, omit_defaults=True):
+class Started(Struct, frozen=True, omit_defaults=True, gc=False):
     """
     A worker holds it until the lease runs out.
 
@@ -140,13 +140,13 @@ class Started(Struct, frozen=True, omit_defaults=True):
     claim: str | None = None
 
 
-class Progressed(Struct, frozen=True):
+class Progressed(Struct, frozen=True, gc=False):
     """
     The worker told how far it is; how far stands in the payload.
     """
 
 
-class AttemptFailed(Struct, frozen=True):
+class AttemptFailed(Struct, frozen=True, gc=False):
     """
     This attempt failed and another will start at ``due_at``.
     """
@@ -156,7 +156,7 @@ class AttemptFailed(Struct, frozen=True):
     report: Report
 
 
-class LeaseExpired(Struct, frozen=True):
+class LeaseExpired(Struct, frozen=True, gc=False):
     """
     The worker fell silent.
 
@@ -168,7 +168,7 @@ class LeaseExpired(Struct, frozen=True):
     due_at: Micros
 
 
-class Released(Struct, frozen=True):
+class Released(Struct, frozen=True, gc=False):
     """
     The worker gave it back unharmed, attempt included.
     """
@@ -178,7 +178,7 @@ class Released(Struct, frozen=True):
     report: Report
 
 
-class CancelRequested(Struct, frozen=True):
+class CancelRequested(Struct, frozen=True, gc=False):
     """
     Somebody wants it to stop; the worker has until ``grace_until``.
     """
@@ -186,7 +186,7 @@ class CancelRequested(Struct, frozen=True):
     grace_until: Micros
 
 
-class Completed(Struct, frozen=True, omit_defaults=True):
+class Completed(Struct, frozen=True, omit_defaults=True, gc=False):
     """
     It ended with a result.
     """
@@ -195,7 +195,7 @@ class Completed(Struct, frozen=True, omit_defaults=True):
     followed_by: JobId | None = None
 
 
-class Failed(Struct, frozen=True, omit_defaults=True):
+class Failed(Struct, frozen=True, omit_defaults=True, gc=False):
     """
     It ended without a result: no attempts left, not retryable, or its workers lost (``report`` is None).
     """
@@ -206,7 +206,7 @@ class Failed(Struct, frozen=True, omit_defaults=True):
     followed_by: JobId | None = None
 
 
-class Cancelled(Struct, frozen=True, omit_defaults=True):
+class Cancelled(Struct, frozen=True, omit_defaults=True, gc=False):
     """
     It was given up: on request, by force, or for another job (``superseded_by``).
     """
@@ -216,7 +216,7 @@ class Cancelled(Struct, frozen=True, omit_defaults=True):
     report: Report | None = None
 
 
-class Expired(Struct, frozen=True, omit_defaults=True):
+class Expired(Struct, frozen=True, omit_defaults=True, gc=False):
     """
     It outlived its deadline, its first start, its lease at a cleanup, or the longest a job may be active.
     """
@@ -225,7 +225,7 @@ class Expired(Struct, frozen=True, omit_defaults=True):
     followed_by: JobId | None = None
 
 
-class LateResult(Struct, frozen=True):
+class LateResult(Struct, frozen=True, gc=False):
     """
     A success came under an old fence. It changed nothing and is kept.
     """
@@ -233,7 +233,7 @@ class LateResult(Struct, frozen=True):
     report: Report
 
 
-class FollowupRequested(Struct, frozen=True):
+class FollowupRequested(Struct, frozen=True, gc=False):
     """
     The same work is wanted once more after this job; of several such requests the last counts.
     """
@@ -243,13 +243,13 @@ class FollowupRequested(Struct, frozen=True):
     count: int
 
 
-class OwnerChanged(Struct, frozen=True):
+class OwnerChanged(Struct, frozen=True, gc=False):
     """
     A user claimed the guest's job; both names stand in the payload.
     """
 
 
-class Erased(Struct, frozen=True):
+class Erased(Struct, frozen=True, gc=False):
     """
     All payloads of this job were taken away, here and in all earlier events.
     """
@@ -278,7 +278,7 @@ FACTS_OF_TYPE: Final[dict[EventType, type[Facts]]] = dict(zip(get_args(EventType
 TYPE_OF_FACTS: Final[dict[type[Facts], EventType]] = {facts: name for name, facts in FACTS_OF_TYPE.items()}
 
 
-class Payload(Struct, frozen=True, omit_defaults=True):
+class Payload(Struct, frozen=True, omit_defaults=True, gc=False):
     """
     The forgettable part of any event. Which fields are used follows from the event's type.
 
@@ -299,7 +299,7 @@ class Payload(Struct, frozen=True, omit_defaults=True):
     previous_owner: str | None = None
 
 
-class NewEvent(Struct, frozen=True):
+class NewEvent(Struct, frozen=True, gc=False):
     """
     An event as decided: it has no place in the log yet.
     """
@@ -309,7 +309,7 @@ class NewEvent(Struct, frozen=True):
     payload: Payload
 
 
-class Event(Struct, frozen=True):
+class Event(Struct, frozen=True, gc=False):
     """
     An event at its place in the log.
 

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-class Progress(Struct, frozen=True, omit_defaults=True):
+class Progress(Struct, frozen=True, omit_defaults=True, gc=False):
     """
     How far the worker said it is: percent 0…100 or unknown, a message, and data of its own as raw JSON.
     """
@@ -54,7 +54,7 @@ class Progress(Struct, frozen=True, omit_defaults=True):
     data: Raw | UnsetType = UNSET
 
 
-class Followup(Struct, frozen=True):
+class Followup(Struct, frozen=True, gc=False):
     """
     The request that becomes a job when this one ends by itself; ``count`` is how often it was replaced, plus one.
     """
@@ -65,7 +65,7 @@ class Followup(Struct, frozen=True):
     count: int
 
 
-class Job(Struct, frozen=True, omit_defaults=True):
+class Job(Struct, frozen=True, omit_defaults=True, gc=False):
     """
     A job as it stands after one of its events. Immutable; each event makes another.
 

@@ -3,6 +3,9 @@ The words of the domain as types: states, event types, roles, and who is asking.
 
 One meaning each (docs/glossary.md). What belongs here is a noun that several files of the domain share and that
 has no behaviour beyond naming itself. Rules never live here: they are the machine's guards and the decider's.
+
+Records of the domain are frozen and ``gc=False``: none can be part of a cycle, so the collector need not walk a hundred
+thousand active jobs to find out.
 """
 
 from __future__ import annotations
@@ -44,7 +47,7 @@ Stands where an owner stood before an erasure took the payload away. It is no ow
 """
 
 
-class Principal(Struct, frozen=True):
+class Principal(Struct, frozen=True, gc=False):
     """
     Who is asking, as proved by a token or cookie. Immutable for the life of a request.
 
