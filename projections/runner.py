@@ -32,6 +32,13 @@ _NEVER: Final = -1
 _IDLE_S: Final = 1.0
 """The longest that a projection waits for word of a commit before it looks by itself."""
 
+_PACE_S: Final = 0.5
+"""
+How long a projection near the head lets events gather.
+
+Its every write is a transaction on the connection by which everything else is written, so it takes few, and large ones.
+"""
+
 _RETRY_S: Final = 5.0
 """How long a projection that raised is left alone."""
 
@@ -104,7 +111,8 @@ async def catch_up(store: Store, projection: Projection, *, checkpoint: int) -> 
     if not events:
         return checkpoint
     keys = list({row_key(projection, event) for event in events})
-    stored = await store.read_rows(projection.name, keys)
+    # At the beginning, what is stored under this name is another version's, and goes with this write.
+    stored = await store.read_rows(projection.name, keys) if checkpoint else {}
     shape = row_type(projection)
     rows: Rows = {key: json.decode(body, type=shape) for key, body in stored.items()}
     touched = take(projection, rows, events)
@@ -187,8 +195,9 @@ class Runner:
         standing, woken = self.standings[projection.name], self._woken[projection.name]
         while True:
             woken.clear()
+            resumed_from = standing.position
             try:
-                reached = await catch_up(self._store, projection, checkpoint=standing.position)
+                reached = await catch_up(self._store, projection, checkpoint=resumed_from)
                 standing.failure = None
             except Conflict:
                 standing.position = await self._checkpoint(projection)
@@ -198,8 +207,11 @@ class Runner:
                 self._tell(projection.name, failure)
                 await asyncio.sleep(_RETRY_S)
                 continue
-            if reached > standing.position:
+            # Not above the position as it stands now: it is 0 if this was begun anew while we looked.
+            if reached > resumed_from:
                 standing.position = reached
+                if reached - resumed_from < ROWS_PER_PAGE_MAX // 2:
+                    await asyncio.sleep(_PACE_S)
                 continue
             try:
                 async with asyncio.timeout(_IDLE_S):

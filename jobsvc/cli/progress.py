@@ -8,7 +8,7 @@ import sys
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
-from jobsvc.cli.options import Misused
+from jobsvc.cli.options import Misused, Wrong
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -19,14 +19,22 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def reading(database: Path) -> AsyncIterator[SqliteStore]:
-    """The log's store, read only; a service may hold it meanwhile."""
+    """
+    The log's store, read only; a service may hold it meanwhile. Whatever is wrong inside is for the reader to find.
+
+    Raises:
+        Misused: There is no such log, or it cannot be opened.
+        Wrong: It holds what this version cannot read.
+    """
     async with _opened(database, read_only=True) as store:
         yield store
 
 
 @asynccontextmanager
 async def repairing(database: Path) -> AsyncIterator[SqliteStore]:
-    """The log's store, ours alone."""
+    """
+    The log's store, ours alone. Raises as ``reading`` does, and Misused while a service holds the file.
+    """
     async with _opened(database, read_only=False) as store:
         yield store
 
@@ -38,11 +46,13 @@ async def _opened(database: Path, *, read_only: bool) -> AsyncIterator[SqliteSto
 
     store = SqliteStore(_existing(database), read_only=read_only)
     try:
-        await store.open()
-    except (StoreDown, Corrupt) as error:
+        await store.open_as_is()
+    except StoreDown as error:
         raise Misused(error.message) from error
     try:
         yield store
+    except (Corrupt, StoreDown) as error:
+        raise Wrong(error.message) from error
     finally:
         await store.close()
 

@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -17,6 +18,9 @@ from jobsvc.cli.progress import counting, reading, repairing
 if TYPE_CHECKING:
     from jobsvc.operate.verify import Verified
     from jobsvc.operate.views import Rebuilt
+
+
+_CHAIN: Final = re.compile(r"[0-9a-fA-F]{64}")
 
 
 @click.command(epilog="Example: jobsvc verify --database jobs.db --against head.json")
@@ -76,11 +80,9 @@ def _saved_head(text: str) -> tuple[int, bytes]:
         except (OSError, ValueError, KeyError, TypeError) as error:
             message = f"--against is POSITION:CHAIN, or a file with the answer of /api/log/head, not {text!r}"
             raise Misused(message) from error
-    try:
-        return int(position), bytes.fromhex(chain)
-    except ValueError as error:
-        message = "the chain of a head is 64 hexadecimal digits"
-        raise Misused(message) from error
+    if not _CHAIN.fullmatch(str(chain)):
+        raise Misused("the chain of a head is 64 hexadecimal digits")
+    return int(position), bytes.fromhex(chain)
 
 
 @click.command(epilog="Example: jobsvc rebuild active --database jobs.db")

@@ -66,7 +66,7 @@ async def _replayed(database: Any, name: str, until: str | None) -> Replayed:  #
             return await fold_log(
                 store,
                 projection,
-                until=head.position if position is None else position,
+                until=head.position if position is None else min(position, head.position),
                 until_at=moment,
                 progress=progress,
             )

@@ -8,10 +8,13 @@ row that no replay can make is gone.
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Final
+from weakref import WeakKeyDictionary
 
 from msgspec import Struct
 
+from jobsvc.domain.errors import Corrupt
 from jobsvc.memory import INLINE
 from jobsvc.store.seam import Behind
 from projections.counts import Counts
@@ -32,6 +35,9 @@ BUILT_IN: Final[Mapping[str, Projection]] = {one.name: one for one in (*INLINE, 
 INLINE_NAMES: Final[frozenset[str]] = frozenset(one.name for one in INLINE)
 
 _ROWS_PER_FILL: Final = 1_000
+
+_TURNS: Final[WeakKeyDictionary[Store, asyncio.Lock]] = WeakKeyDictionary()
+"""By store, whose turn it is to rebuild: two at once share a shadow, and one would swap in what the other emptied."""
 
 
 class Rebuilt(Struct, frozen=True):
@@ -62,8 +68,21 @@ async def rebuild(
         KeyError: There is no such projection.
     """
     projection = BUILT_IN[name]
-    if name not in INLINE_NAMES:
+    async with _TURNS.setdefault(store, asyncio.Lock()):
+        if name in INLINE_NAMES:
+            return await _rebuild_inline(store, projection, alone=alone, progress=progress)
         return await _rebuild_catch_up(store, projection, progress=progress)
+
+
+async def _rebuild_inline(
+    store: Store,
+    projection: Projection,
+    *,
+    alone: Callable[[Callable[[], Awaitable[None]]], Awaitable[None]] | None,
+    progress: Callable[[int], None] | None,
+) -> Rebuilt:
+    """A view that is written with the events: folded into a shadow, which takes in the last few and is swapped in."""
+    name = projection.name
     view: ViewName = name  # type: ignore[assignment]  # the inline views are named as the seam names them
     built = await replay(store, projection, progress=progress)
     await store.begin_shadow(view)
@@ -90,6 +109,9 @@ class _Swap:
             try:
                 await self._store.swap_shadow(self._view, built_to=self.position)
             except Behind as behind:
+                if not behind.events:
+                    message = "the head of the log is not where its last event is; verify the log first"
+                    raise Corrupt(message) from behind
                 touched = take(self._projection, self._rows, behind.events)
                 await self._store.fill_shadow(self._view, {key: self._rows.get(key) for key in touched})
                 self.position = behind.events[-1].position

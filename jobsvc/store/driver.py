@@ -9,6 +9,7 @@ Why not the standard library's SQLite: docs/decisions/0002.
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import logging
 import os
@@ -153,10 +154,13 @@ class Connection:
             made.append(raw)
             return raw
 
+        opening = aiosqlite.Connection(connector, iter_chunk_size=64)  # type: ignore[arg-type]
         try:
-            opened = await aiosqlite.Connection(connector, iter_chunk_size=64)  # type: ignore[arg-type]
+            opened = await opening
         except DriverError as error:
-            raise down(error) from error
+            # aiosqlite has told its thread to end and does not wait for it; it must not outlive the loop.
+            await asyncio.to_thread(opening._thread.join)  # noqa: SLF001
+            raise StoreDown(f"the log cannot be opened: {error}", kind=down(error).kind) from error
         return cls(opened, made[0])
 
     async def run(self, function: Callable[[RawConnection], Result]) -> Result:

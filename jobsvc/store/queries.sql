@@ -305,7 +305,7 @@ LIMIT :limit;
 
 -- name: view_active
 -- A page of active, as stored.
-SELECT body FROM active WHERE job_id > :after ORDER BY job_id LIMIT :limit;
+SELECT job_id, position, state, body FROM active WHERE job_id > :after ORDER BY job_id LIMIT :limit;
 
 -- name: view_keys
 -- A page of keys, as stored.

@@ -26,7 +26,7 @@ DedupKey = tuple[str, str, str]
 """(owner, kind, key): what is unique among active jobs."""
 
 
-class KeyRow(Struct, frozen=True):
+class KeyRow(Struct, frozen=True, gc=False):
     """A row of the view ``keys``: which active job holds which key."""
 
     job_id: JobId
@@ -35,7 +35,7 @@ class KeyRow(Struct, frozen=True):
     key: str
 
 
-class HistoryRow(Struct, frozen=True):
+class HistoryRow(Struct, frozen=True, gc=False):
     """A row of the view ``history``: how to find a job among all there ever were. What it was stands in its events."""
 
     job_id: JobId
@@ -47,7 +47,7 @@ class HistoryRow(Struct, frozen=True):
     finished_at: Micros | None = None
 
 
-class Mark(Struct, frozen=True):
+class Mark(Struct, frozen=True, gc=False):
     """
     That a request was answered, so that the same request gets the same answer.
 
@@ -93,7 +93,7 @@ class Batch(Struct, frozen=True):
     marks: Sequence[Mark] = ()
 
 
-class Head(Struct, frozen=True):
+class Head(Struct, frozen=True, gc=False):
     """The end of the log: last position (0 for none), chain up to it (32 bytes), its time, and the log's identity."""
 
     position: int
@@ -136,7 +136,7 @@ class Found(Struct, frozen=True):
     """The job as it stood right after that report."""
 
 
-class Record(Struct, frozen=True):
+class Record(Struct, frozen=True, gc=False):
     """An event as stored, byte for byte, for audit and for carrying a log elsewhere."""
 
     position: int

@@ -75,6 +75,12 @@ class SqliteStore(SqliteViews):
             await self.close()
             raise
 
+    async def open_as_is(self) -> None:
+        """
+        The file is open, whatever state its rows are in: for those who come to look at that, or to mend it.
+        """
+        await self._open_connections()
+
     async def reopen(self) -> Opening:
         """
         The writer's connection is a new one, and the head is what the file says.

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
-from jobsvc.domain.errors import UnreadableEvent
+from jobsvc.domain.errors import UnreadableEvent, ViewMismatch
 from jobsvc.domain.job import Job, evolve
 from jobsvc.store import codec
 from jobsvc.store.blocks import block
@@ -115,7 +115,7 @@ class SqliteReads(SqliteConnections):
         rows = await self._read(lambda raw: raw.execute(block(f"view_{view}"), parameters).fetchall())
         match view:
             case "active":
-                return [codec.decode_job(row[0]) for row in rows]
+                return [_active(*row) for row in rows]
             case "keys":
                 return [KeyRow(*row) for row in rows]
             case "history":
@@ -182,6 +182,19 @@ def as_json(value: object) -> str:
     *value* as the JSON text that a list parameter is.
     """
     return codec.dumps(value).decode()
+
+
+def _active(job_id: JobId, position: int, state: str, body: bytes) -> Job:
+    """
+    The job in a row of the view ``active``.
+
+    Raises:
+        ViewMismatch: It cannot be read, or is not the job that the columns beside it say.
+    """
+    job = codec.decode_job(body)
+    if (job.id, job.position, job.state) != (job_id, position, state):
+        raise ViewMismatch(f"the row of {job_id} in the view active holds something else; rebuild it")
+    return job
 
 
 def _record(*columns: Any) -> Record:  # noqa: ANN401 - as many as the block ``records`` has

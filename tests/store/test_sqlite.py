@@ -175,7 +175,7 @@ async def test_a_file_of_something_else_is_left_alone(tmp_path: Path) -> None:
         raw.close()
     text.write_text("no database, " * 1_000)
 
-    for path, message in ((foreign, "something else"), (newer, "newer version"), (text, "did not confirm")):
+    for path, message in ((foreign, "something else"), (newer, "newer version"), (text, "not a database")):
         with pytest.raises(StoreDown, match=message):
             await SqliteStore(path).open()
 

@@ -126,10 +126,12 @@ class Evidence:
         """
         *watcher* saw each event of its scope once, in order, as it was; progress only may be left out if superseded.
         """
-        assert [] == watcher.wrong
-        expected = self._log[watcher.started_at : watcher.place]
-        seen = {told["position"]: told for told in watcher.seen}
-        assert len(watcher.seen) == len(seen)
+        assert [] == watcher.wrong, watcher.wrong
+        place = min(watcher.place, self.position)
+        expected = self._log[watcher.started_at : place]
+        told_so_far = [told for told in watcher.seen if told["position"] <= place]
+        seen = {told["position"]: told for told in told_so_far}
+        assert len(told_so_far) == len(seen)
         newest = {job.id: event.position for event, job in expected}
         for event, job in expected:
             told = seen.pop(event.position, None)

@@ -1,15 +1,14 @@
 """
 The load: callers and workers that keep a service busy over raw connections, and remember all that they were told.
 
-Every choice comes from the generator that is passed in, so a seed says again what was sent. Callers compete for few keys,
-in every mode of deduplication; workers take what there is and report, fail, give back. What was sent and never answered
-is kept too: the service may have done it or not.
+Every choice comes from the generator that is passed in, so a seed says again what was sent. Callers compete for few
+keys, in every mode of deduplication; workers take what there is and report, fail, give back. What was sent and never
+answered is kept too: the service may have done it or not.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
@@ -17,7 +16,7 @@ from tests.process import token
 from tests.system.raw import NoAnswer, RawConnection, Request
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from random import Random
 
     from tests.system.raw import JSON, Answer
@@ -106,7 +105,7 @@ class Load:
         """
         return [request for request in self.in_flight if request.verb != "read"]
 
-    async def _go_on(self, url: str, do: Callable[[RawConnection], asyncio.Future[None]]) -> None:
+    async def _go_on(self, url: str, do: Callable[[RawConnection], Awaitable[None]]) -> None:
         connection = await RawConnection.open(url)
         try:
             while True:
@@ -177,7 +176,8 @@ class Load:
         chance = self._chance
         wish: JSON = {"kind": chance.choice(KINDS), "input": {"n": self._number}}
         if chance.random() < 0.6:
-            wish["url"] = f"https://x.com/{chance.choice('abc')}/status/{1_000 + chance.randrange(25)}?s={chance.randrange(9)}"
+            user, post, share = chance.choice("abc"), chance.randrange(25), chance.randrange(9)
+            wish["url"] = f"https://x.com/{user}/status/{1_000 + post}?s={share}"
         on_active = chance.choices(("attach", "reject", "replace", "run_after"), weights=(5, 2, 2, 2))[0]
         wish["dedup"] = {"on_active": on_active, "on_completed": chance.choice(("rerun", "rerun", "reuse", "reject"))}
         return wish

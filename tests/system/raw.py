@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias
 from urllib.parse import urlsplit
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 JSON: TypeAlias = Any
 """
@@ -24,7 +22,7 @@ What a parser makes of JSON.
 PATIENCE_S: Final = 20.0
 
 
-class NoAnswer(Exception):  # noqa: N818  # named by what happened
+class NoAnswer(Exception):
     """
     The connection ended before a whole answer had come.
     """
