@@ -1,7 +1,8 @@
 """
 The verb ``tail``: the log as it grows, one line an event.
 
-It reads the service's log page by page, and between pages is woken by the service's stream, so that nothing is polled.
+It reads a service's log page by page, and between pages is woken by the service's stream, so that no service is polled;
+or it reads the file itself.
 What must never live here: a view of jobs. A line says what happened, not how things stand.
 """
 
@@ -16,14 +17,18 @@ import click
 import msgspec
 
 from jobsvc.cli.options import Misused, Wrong, output_option, print_json, secret_of, settings_from, settings_options
+from jobsvc.cli.progress import reading
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
+    from pathlib import Path
 
     from jobsvc.client import Client, Event
 
 EVENTS_PER_PAGE: Final = 500
 WAIT_S: Final = 25
+LOOK_AGAIN_S: Final = 0.3
+"""How often a file is looked at: another process writes it, and nobody tells."""
 TOKEN_TTL_S: Final = 86_400.0
 
 _COLOURS: Final = {
@@ -37,10 +42,10 @@ _COLOURS: Final = {
 }
 
 
-@click.command(epilog="Example: jobsvc tail --against http://127.0.0.1:8080 --database jobs.db --job 0193…")
+@click.command(epilog="Example: jobsvc tail --database jobs.db --job 0193…")
 @click.option("--after", metavar="CURSOR", help="Begin after this cursor (EPOCH.POSITION) or position.  [default: 0]")
 @click.option("--job", "job_id", metavar="ID", help="Only this job's events.")
-@click.option("--against", metavar="URL", help="The service to read from.")
+@click.option("--against", metavar="URL", help="The service to read from, in place of the file.")
 @click.option(
     "--token", metavar="TOKEN", envvar="JOBSVC_TOKEN", help="An operator's token.  [default: one signed here]"
 )
@@ -62,23 +67,56 @@ def tail(
     """
     Print the log as it grows, one line an event, until Ctrl-C.
 
-    Without --token, one is signed with JOBSVC_SECRET or the secret beside --database.
+    Reads the file named by --database, or with --against the log of a running service; there, without --token, one is
+    signed with JOBSVC_SECRET or the secret beside --database.
     """
+    loaded = settings_from(flags, config_path=config_path, pairs=pairs)
     if against is None:
-        raise Misused("name a service with --against URL")
-    bearer = token or _operator_token(secret_of(settings_from(flags, config_path=config_path, pairs=pairs)))
+        events = _log_of_file(loaded.settings.database_path, after, job_id=job_id, follow=follow)
+    else:
+        bearer = token or _operator_token(secret_of(loaded))
+        events = _log_of_service(against, bearer, after=after, job_id=job_id, follow=follow)
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_print(against, bearer, after=after, job_id=job_id, follow=follow, output=output))
+        asyncio.run(_print(events, output))
 
 
-async def _print(against: str, token: str, *, after: str | None, job_id: str | None, follow: bool, output: str) -> None:
+async def _print(events: AsyncGenerator[Event], output: str) -> None:
+    async with contextlib.aclosing(events):
+        async for event in events:
+            print_json(event) if output == "json" else click.echo(_line(event))
+
+
+async def _log_of_file(database: Path, after: str | None, *, job_id: str | None, follow: bool) -> AsyncGenerator[Event]:
+    """The events in the file, those there are and those that a service adds meanwhile."""
+    from jobsvc.client import Event
+    from jobsvc.resource import event_resource
+    from jobsvc.store.codec import read_record
+
+    async with reading(database) as store:
+        position = _position(after, (await store.read_head()).epoch)
+        while True:
+            records = await store.read_records(after=position, limit=EVENTS_PER_PAGE, job_id=job_id)
+            for record in records:
+                position = record.position
+                shown = event_resource(read_record(record), record.chain, role_only=False)
+                yield msgspec.json.decode(msgspec.json.encode(shown), type=Event)
+            if not records:
+                if not follow:
+                    return
+                await asyncio.sleep(LOOK_AGAIN_S)
+
+
+async def _log_of_service(
+    against: str, token: str, *, after: str | None, job_id: str | None, follow: bool
+) -> AsyncGenerator[Event]:
+    """The service's events, those there are and those that come."""
     from jobsvc.client import Client, ClientError
 
     async with Client(against, token=token) as client:
         try:
             async with contextlib.aclosing(_log(client, after, job_id=job_id, follow=follow)) as events:
                 async for event in events:
-                    print_json(event) if output == "json" else click.echo(_line(event))
+                    yield event
         except ClientError as error:
             raise Wrong(str(error)) from error
 
