@@ -185,6 +185,7 @@ class Worker:
         self._running: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
         self._stopping = asyncio.Event()
+        self._asking: str | None = None
         self._threads = ThreadPoolExecutor(max_workers=concurrency, thread_name_prefix=self.name)
 
     def handles(self, kind: str) -> Callable[[Callable[[Work], Any]], Callable[[Work], Any]]:
@@ -256,6 +257,21 @@ class Worker:
         finally:
             await _cancelled(claiming)
             await _cancelled(stopping)
+            await self._give_back_claimed()
+
+    async def _give_back_claimed(self) -> None:
+        """
+        Nothing stays claimed that a claim under way was given at the last moment.
+
+        The same claim again gives the same jobs; left alone, their leases would lapse and count as losses.
+        """
+        if self._asking is None:
+            return
+        with contextlib.suppress(ClientError):
+            for grant in await self._claim(self._asking, wait_s=0):
+                if grant.lease_token not in self._held:
+                    body = {"lease_token": grant.lease_token}
+                    await self._client.call("POST", f"/api/worker/jobs/{grant.job.id}/release", body=body, repeat=True)
 
     async def _claim_for_ever(self) -> None:
         backoff = Backoff()
@@ -263,8 +279,10 @@ class Worker:
         while True:
             await self._room()
             try:
-                for grant in await self._claim(claim_id):
+                self._asking = claim_id
+                for grant in await self._claim(claim_id, wait_s=CLAIM_WAIT_S):
                     self._begin(grant)
+                self._asking = None
                 backoff.reset()
                 claim_id = uuid.uuid4().hex
             except ClientError as error:
@@ -273,11 +291,11 @@ class Worker:
                     raise
                 await asyncio.sleep(backoff.next_s(getattr(error, "retry_after_s", None)))
 
-    async def _claim(self, claim_id: str) -> tuple[_Grant, ...]:
+    async def _claim(self, claim_id: str, *, wait_s: float) -> tuple[_Grant, ...]:
         body = {
             "kinds": sorted(self._handlers),
-            "max": self.concurrency - len(self._held),
-            "wait_s": CLAIM_WAIT_S,
+            "max": max(1, self.concurrency - len(self._held)),
+            "wait_s": wait_s,
             "lease_s": self.lease_s,
             "worker": self.name,
             "claim_id": claim_id,

@@ -164,3 +164,28 @@ async def test_a_worker_without_the_right_token_is_told(service: Real) -> None:
 
     with pytest.raises(Problem, match="403 access-denied"):
         await worker.run()
+
+
+async def test_a_worker_that_stops_leaves_no_claim_behind(tmp_path: Path) -> None:
+    """
+    A job granted at the very moment of the stop is released: it waits again, attempt and losses as before.
+    """
+    async with real_service(tmp_path) as service, service.client() as client:
+        for moment_s in (0.0, 0.001, 0.002, 0.005, 0.01, 0.02):
+            worker = Worker(service.url, token=service.token("worker", "w"), lease_s=1, grace_s=0.01)
+            worker.handles("late")(_never)
+            running = asyncio.create_task(worker.run())
+            await asyncio.sleep(0.05)
+            job = await client.create("late")
+            await asyncio.sleep(moment_s)
+
+            worker.stop()
+            await running
+
+            waiting = await client.get(job.id)
+            assert ("queued", 0, 0) == (waiting.state, waiting.attempt, waiting.lost_leases)
+            await client.cancel(job.id)
+
+
+async def _never(work: Work) -> None:
+    await asyncio.sleep(3600)
