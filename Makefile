@@ -6,7 +6,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PORT ?= 8080
 BIN := .venv/bin
 STAMP := .venv/.ready
-CODE := jobsvc projections tests $(wildcard bench)
+CODE := jobsvc projections tests docs $(wildcard bench)
 # Coverage may not fall below 100 % of branches here. Elsewhere it is reported, not gated.
 GATED := jobsvc/domain/*,projections/*
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate pyproject.toml
@@ -64,6 +64,9 @@ cover: setup  ## Show the coverage of the last make test, file by file, in htmlc
 	$(BIN)/coverage report
 	$(BIN)/coverage html --quiet
 
+docs: setup  ## Write the generated parts of the documentation anew
+	$(BIN)/python docs/generate.py
+
 lock: setup  ## Bring both locks up to the newest versions that pyproject.toml allows
 	$(LOCK) --upgrade --all-extras --group dev --output-file requirements-dev.lock
 	$(LOCK) --constraints requirements-dev.lock --output-file requirements.lock
@@ -72,4 +75,4 @@ clean:  ## Remove .venv, caches and everything built
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage .coverage.* htmlcov build dist
 	find jobsvc projections tests $(wildcard bench) -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup run demo test check bench soak lint format types layers cover lock clean
+.PHONY: help setup run demo test check bench soak lint format types layers cover docs lock clean
