@@ -21,7 +21,7 @@ from jobsvc.desk import Limits
 from jobsvc.domain.moments import SECOND_US
 from jobsvc.domain.words import Principal
 from jobsvc.feed import Feed
-from jobsvc.http.edge import install
+from jobsvc.http.edge import dispatching
 from jobsvc.http.identity import Identity
 from jobsvc.http.routes import ROUTES
 from jobsvc.http.service import Service
@@ -47,6 +47,12 @@ EXIT_STORE_BEYOND_REPAIR: Final = 70
 
 _COLLECTOR_THRESHOLDS: Final = (50_000, 20, 50)
 """Allocations before a young collection, and how many of each before the next older."""
+
+_HEAD_LINE_BYTES_MAX: Final = 65_536
+"""
+The longest request line and header field. Far longer than any of ours, so that a stream's caller is told of a cursor
+that is none where it listens, in band, and not by a plain 400 that an EventSource cannot read.
+"""
 
 _SWITCH_INTERVAL_S: Final = 0.0005
 """
@@ -114,10 +120,16 @@ def _tell_parked(projection: str, failure: Exception) -> None:
 async def serving(service: Service) -> AsyncIterator[str]:
     """*service* reachable over HTTP at the URL that the block is given; no new connections once it ends."""
     settings = service.settings
-    app = web.Application(client_max_size=settings.body_bytes_max)
-    install(app, ROUTES, service)
-    # A caller that goes away cancels its handler: a waiting claim or stream is gone at once. Commands go on.
-    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=settings.drain_s)
+    server = web.Server(
+        dispatching(ROUTES, service),
+        request_factory=_request_factory(settings.body_bytes_max),
+        # A caller that goes away cancels its handler: a waiting claim or stream is gone at once. Commands go on.
+        handler_cancellation=True,
+        access_log=None,
+        max_line_size=_HEAD_LINE_BYTES_MAX,
+        max_field_size=_HEAD_LINE_BYTES_MAX,
+    )
+    runner = web.ServerRunner(server, shutdown_timeout=settings.drain_s)
     await runner.setup()
     try:
         site = web.TCPSite(runner, settings.host, settings.port, backlog=1024, reuse_address=True)
@@ -137,11 +149,11 @@ async def run(settings: Settings, *, announce: Callable[[str], None], link: bool
         link: Also announce a dashboard link with a one-use code.
     """
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
-    _calm_collector()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with running(settings) as service, serving(service) as url:
+        _calm_collector()
         announce(f"listening on {url}")
         if link:
             announce(f"dashboard: {url}/#code={_link_code(service)}")
@@ -153,6 +165,17 @@ async def run(settings: Settings, *, announce: Callable[[str], None], link: bool
     return EXIT_STORE_BEYOND_REPAIR if failed else EXIT_DONE
 
 
+def _request_factory(body_bytes_max: int) -> Callable[..., web.BaseRequest]:
+    """Requests as ``web.Server`` makes them, but with our own bound on a body that comes in parts."""
+    loop = asyncio.get_running_loop()
+
+    def make(*parts: Any) -> web.BaseRequest:  # noqa: ANN401  # message, payload, protocol, writer and request task
+        message, payload, protocol, writer, request_task = parts
+        return web.BaseRequest(message, payload, protocol, writer, request_task, loop, client_max_size=body_bytes_max)
+
+    return make
+
+
 def _calm_collector() -> None:
     """What was made until now is for good, and cycles are rare: the collector looks seldom, and never at those."""
     gc.collect()
@@ -161,13 +184,14 @@ def _calm_collector() -> None:
 
 
 async def _until(stop: asyncio.Event, ledger: Ledger) -> bool:
-    """True if the store failed beyond repair before anybody asked to stop."""
+    """True if the store failed beyond repair, or the writer ended, before anybody asked to stop."""
     asked = asyncio.create_task(stop.wait())
     assert ledger.fatal is not None  # noqa: S101  # set by start
-    waiting: set[asyncio.Future[Any]] = {asked, ledger.fatal}
+    assert ledger.writer is not None  # noqa: S101  # the same
+    waiting: set[asyncio.Future[Any]] = {asked, ledger.fatal, ledger.writer}
     done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
     asked.cancel()
-    return ledger.fatal in done
+    return asked not in done
 
 
 def _link_code(service: Service) -> str:
@@ -176,7 +200,7 @@ def _link_code(service: Service) -> str:
     return code
 
 
-def _url_of(runner: web.AppRunner, host: str) -> str:
+def _url_of(runner: web.BaseRunner, host: str) -> str:
     address = runner.addresses[0]
     name = f"[{host}]" if ":" in host else host
     return f"http://{name}:{address[1]}"

@@ -219,7 +219,7 @@ class Stage:
     def take(self, event: Event) -> Job:
         """The job after *event*, which is the next of the log."""
         before = self.job(event.job_id)
-        job = evolve(before, event)
+        job = self._write_active(event) or evolve(before, event)
         self.changes.append(change(before, event, job))
         self._position = event.position
         self.last_at = event.at
@@ -227,18 +227,30 @@ class Stage:
         self._index(before, job, event)
         return job
 
-    def _write_rows(self, event: Event) -> None:
-        """The rows of the inline views after *event*, each the return value of its projection's ``apply``."""
-        job_id, memory = event.job_id, self._memory
-        active = self.active[job_id] if job_id in self.active else memory.jobs.get(job_id)
-        row = ACTIVE.apply(active, event)
-        if row is not active:
+    def _write_active(self, event: Event) -> Job | None:
+        """The row of ``active`` after *event*, which is the job itself unless that has ended: folded once."""
+        job_id = event.job_id
+        if isinstance(event.facts, Created):
+            row = self.active[job_id] = ACTIVE.apply(None, event)
+            return row
+        before = self.active[job_id] if job_id in self.active else self._memory.jobs.get(job_id)
+        row = ACTIVE.apply(before, event)
+        if row is not before:
             self.active[job_id] = row
-        key = self.keys[job_id] if job_id in self.keys else memory.keys.get(job_id)
+        return row
+
+    def _write_rows(self, event: Event) -> None:
+        """The rows of the other inline views after *event*, each the return value of its projection's ``apply``."""
+        job_id, memory = event.job_id, self._memory
+        if isinstance(event.facts, Created):
+            # There is none before a birth, so none is looked for.
+            key, history = None, None
+        else:
+            key = self.keys[job_id] if job_id in self.keys else memory.keys.get(job_id)
+            history = self.history[job_id] if job_id in self.history else self._known_history(job_id)
         key_row = KEYS.apply(key, event)
         if key_row is not key:
             self.keys[job_id] = key_row
-        history = self.history[job_id] if job_id in self.history else self._known_history(job_id)
         history_row = HISTORY.apply(history, event)
         if history_row is not history:
             self.history[job_id] = history_row

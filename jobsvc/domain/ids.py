@@ -55,5 +55,5 @@ class IdMaker:
         else:
             self._millisecond, self._counter = self._millisecond + 1, 0
         tail = (int.from_bytes(randomness, "big") & 0x3FFF_FFFF_FFFF_FFFF) | 0x8000_0000_0000_0000
-        text = f"{self._millisecond:012x}7{self._counter:03x}{tail:016x}"
-        return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+        text = f"{self._millisecond:012x}{tail:016x}"
+        return f"{text[:8]}-{text[8:12]}-7{self._counter:03x}-{text[12:16]}-{text[16:]}"

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
-from transitions import EventData, Machine, MachineError, Transition
+from transitions import Event, Machine, Transition
 
 from jobsvc.domain.words import ACTIVE, ERASED, TERMINAL, State
 
@@ -262,21 +262,37 @@ class Case:
 
 class EmittingTransition(Transition):
     """
-    A transition that notes on the model which event it makes.
+    A transition that knows which event it makes.
     """
 
     def __init__(self, *arguments: Any, event: EventType | None = None, **options: Any) -> None:  # noqa: ANN401
         super().__init__(*arguments, **options)
         self.event = event
 
-    def execute(self, event_data: EventData) -> bool:
+
+class LeanEvent(Event):
+    """
+    A trigger of the machine, without what the library offers around it and nobody here uses.
+
+    The library's own wraps each trigger in an EventData, a queue, six rounds of callbacks and as many log lines: 7 µs
+    for a create, against 0.4 µs for this walk over the very same transitions. A test shows for every state, trigger and
+    outcome of the guards that both take the same row. Source: docs/decisions/0007-lean-paths.md.
+    """
+
+    def trigger(self, model: Case) -> bool:  # type: ignore[override]  # fired by nothing but fire and the tests
         """
-        True if the guards held; then the model's ``emitted`` is this transition's event.
+        True if a transition was taken: the first from the model's state whose guards all hold. False changes nothing.
         """
-        taken = bool(super().execute(event_data))
-        if taken:
-            cast("Case", event_data.model).emitted = self.event
-        return taken
+        for transition in cast("list[EmittingTransition]", self.transitions.get(model.state, ())):
+            for guard in transition.conditions:
+                if not getattr(model, cast("str", guard.func))():
+                    break
+            else:
+                if transition.dest is not None:
+                    model.state = transition.dest
+                model.emitted = transition.event
+                return True
+        return False
 
 
 class JobMachine(Machine):
@@ -285,6 +301,7 @@ class JobMachine(Machine):
     """
 
     transition_cls = EmittingTransition
+    event_cls = LeanEvent
 
 
 def build_machine(rows: tuple[Row, ...] = ROWS) -> JobMachine:
@@ -325,13 +342,10 @@ def fire(trigger: str, case: Case) -> bool:
     """
     True if a row of *trigger* was taken; then ``case.state`` and ``case.emitted`` say what came of it.
 
-    False changes nothing: the state knows no such trigger, or a guard refused. Cost: 7-11 µs.
+    False changes nothing: the state knows no such trigger, or a guard refused. Cost: below 1 µs.
     """
     event = MACHINE.events.get(trigger)
-    try:
-        return event is not None and event.trigger(case)
-    except MachineError:
-        return False
+    return event is not None and event.trigger(case)
 
 
 def next_state(state: State, event: EventType) -> State:
