@@ -46,6 +46,9 @@ bench: setup  ## Measure, and print each figure with its unit
 soak: setup  ## Run the long suites
 	$(BIN)/python -m pytest -m soak
 
+guards: setup  ## Take out each line that guards against a race, and see its test fail
+	$(BIN)/python -m tests.guards
+
 lint: setup  ## Check style and format
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -75,4 +78,4 @@ clean:  ## Remove .venv, caches and everything built
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage .coverage.* htmlcov build dist
 	find jobsvc projections tests $(wildcard bench) -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup run demo test check bench soak lint format types layers cover docs lock clean
+.PHONY: help setup run demo test check bench soak guards lint format types layers cover docs lock clean

@@ -1,8 +1,9 @@
 """
-How soon others hear of a create: a claim that waits, and a stream that is open. From the request's last byte on.
+How soon others hear of it: of a create a claim that waits, and a stream that is open; of a worker's death the next.
 
-One create at a time on an otherwise idle service; each delay holds a durable commit. Measured against the bare
-handler's answer on one connection in the same run.
+Creates come one at a time to an otherwise idle service, and count from the request's last byte on; each delay holds a
+durable commit. Measured against the bare handler's answer on one connection in the same run. A worker is dead from its
+last sign of life on: the answer by which it got its job, under a lease of a second.
 """
 
 from __future__ import annotations
@@ -13,23 +14,31 @@ import time
 from contextlib import closing
 from typing import TYPE_CHECKING, Final
 
-from bench.callers import Guest, Worker, creates
-from bench.figures import Figure, figure, quantile
-from bench.load import drive
-from bench.servers import bare, serving
+from bench.callers import Guest, Worker, creates, granted
+from bench.figures import Bound, Figure, figure, quantile
+from bench.load import drive, request
+from bench.servers import bare, serving, token
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
     from pathlib import Path
+
+    from bench.load import Caller
 
 _PATIENCE_S: Final = 10.0
 _SETTLE_S: Final = 0.003
 """Long enough for a claim to have begun waiting; the create that follows is what is timed, so it hides nothing."""
+_LEASE_S: Final = 1
+_RESCUE_MS: Final = Bound("at most", (_LEASE_S + 1) * 1e3)
+"""What the service promises: a job is another's to claim within a second of the end of its lease."""
+_DEATHS: Final = 50
+_DEATHS_APART_S: Final = 0.005
+"""So that all are dead before the first lease is over, and not all in one moment."""
 _EMPTY_ANSWER: Final = {"job": None, "filler": "x" * 900}
 
 
 def measure_delays(folder: Path, *, quick: bool) -> list[Figure]:
-    """p50 and p99 of both, and of a create's own answer and the bare handler's."""
+    """p50 and p99 of each, and the longest where one is promised; of an answer here and at the bare handler too."""
     rounds, samples = (3, 50) if quick else (5, 200)
     answer = folder / "delays.json"
     answer.write_text(json.dumps(_EMPTY_ANSWER), encoding="utf-8")
@@ -40,11 +49,14 @@ def measure_delays(folder: Path, *, quick: bool) -> list[Figure]:
             found["create"].append(_answers(server.address, samples))
             found["claim"].append(_wake_ups(server.address, samples))
             found["stream"].append(_frames(server.address, samples))
-    return [
+            found["death"].append(_deaths(server.address, _DEATHS))
+    figures = [
         figure(f"{text}, {label}", "ms", values=[quantile(each, share) * 1e3 for each in found[name]])
         for name, text in _NAMES.items()
         for share, label in ((0.5, "p50"), (0.99, "p99"))
     ]
+    longest_ms = [max(each) * 1e3 for each in found["death"]]
+    return [*figures, figure(f"{_NAMES['death']}, longest", "ms", values=longest_ms, bound=_RESCUE_MS)]
 
 
 _NAMES: Final = {
@@ -52,6 +64,7 @@ _NAMES: Final = {
     "create": "create to its answer",
     "claim": "create to the answer of a waiting claim",
     "stream": "create to its frame on an open stream",
+    "death": "worker's death to the job's next claim, lease 1 s",
 }
 
 
@@ -78,6 +91,37 @@ def _frames(address: tuple[str, int], samples: int) -> list[float]:
         stream.sendall(guest.stream())
         _until(stream, b"event: ready")
         return [_timed(asking, guest.create(), lambda: _until(stream, b"event: job")) for _ in range(samples)]
+
+
+def _deaths(address: tuple[str, int], count: int) -> list[float]:
+    """Of *count* workers that died one after the other: how long until a claim that waited had the job."""
+    died_at: dict[bytes, float] = {}
+    found_at: dict[bytes, float] = {}
+    drive(address, [_dying(count, died_at)])
+    drive(address, [_rescuing(died_at.keys(), found_at)])
+    return [found_at[job_id] - moment for job_id, moment in died_at.items()]
+
+
+def _dying(count: int, died_at: dict[bytes, float]) -> Caller:
+    """Workers that take a job each and are not heard of again."""
+    for _ in range(count):
+        yield request("POST", "/api/jobs", token=token("guest", "bench-mortal"), body=b'{"kind":"mortal"}')
+    for _ in range(count):
+        reply = yield _claim_mortal(max=1, lease_s=_LEASE_S)
+        died_at |= {job_id: time.perf_counter() for job_id, _ in granted(reply)}
+        time.sleep(_DEATHS_APART_S)
+
+
+def _rescuing(job_ids: Collection[bytes], found_at: dict[bytes, float]) -> Caller:
+    """A worker that lives and waits, until it has had all of *job_ids*."""
+    while found_at.keys() != set(job_ids):
+        reply = yield _claim_mortal(max=len(job_ids), lease_s=600, wait_s=_PATIENCE_S)
+        found_at |= {job_id: time.perf_counter() for job_id, _ in granted(reply)}
+
+
+def _claim_mortal(**asked: float) -> bytes:
+    body = json.dumps({"kinds": ["mortal"], **asked}).encode()
+    return request("POST", "/api/worker/claim", token=token("worker", "bench"), body=body)
 
 
 def _timed(asking: socket.socket, create: bytes, heard: Callable[[], None]) -> float:
