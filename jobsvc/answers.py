@@ -13,15 +13,14 @@ from typing import TYPE_CHECKING, Final
 from msgspec import Struct, json
 
 from jobsvc.domain.decider import Outcome
-from jobsvc.domain.errors import JobsvcError, Rejected, RejectedWithJob
+from jobsvc.domain.errors import InvalidCommand, JobsvcError, Rejected, RejectedWithJob
 from jobsvc.domain.job import Job
-from jobsvc.domain.words import JobId
+from jobsvc.domain.words import JobId, Micros
 from jobsvc.store.seam import Mark
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from jobsvc.domain.words import Micros
     from jobsvc.store.seam import MarkKey
 
 
@@ -34,12 +33,14 @@ class Answer(Struct, frozen=True, gc=False):
         job: As it stood right after the command.
         position: A stream resumed from here misses nothing that came after *job*.
         input_differs: The job attached to has another input than was asked for.
+        lease_expires_at: Where a lease was granted or renewed, until when.
         replayed: The command was not carried out: this is the answer that the same request had before.
     """
 
     outcome: Outcome
     job: Job
     position: int
+    lease_expires_at: Micros | None = None
     input_differs: bool = False
     replayed: bool = False
 
@@ -79,6 +80,7 @@ class Recorded(Struct, frozen=True, omit_defaults=True, gc=False):
     input_differs: bool = False
     code: str | None = None
     message: str | None = None
+    pointer: str = ""
 
 
 class Again(Struct, frozen=True):
@@ -117,7 +119,8 @@ def _record(result: Result) -> Recorded:
         job = result.job
         return Recorded(result.outcome, job.id, job.version, result.position, result.input_differs)
     job_shown = result.job if isinstance(result, RejectedWithJob) else None
-    refused = Recorded(code=result.code, message=result.message)
+    pointer = result.pointer if isinstance(result, InvalidCommand) else ""
+    refused = Recorded(code=result.code, message=result.message, pointer=pointer)
     if job_shown is None:
         return refused
     return Recorded(job_id=job_shown.id, version=job_shown.version, code=result.code, message=result.message)
@@ -135,6 +138,8 @@ def _refusal(one: Recorded, job: Job | None) -> JobsvcError:
         if kind.code == one.code and kind is not Rejected:
             if issubclass(kind, RejectedWithJob):
                 return kind(one.message, job=job)
+            if issubclass(kind, InvalidCommand):
+                return kind(one.message, pointer=one.pointer)
             return kind(one.message)
     return Rejected(one.message)
 

@@ -17,7 +17,7 @@ from jobsvc.answers import Answer, Grants, MarkRequest, recall, remember
 from jobsvc.clock import SteadyClock
 from jobsvc.domain import commands as c
 from jobsvc.domain.decider import Decision, Situation, decide
-from jobsvc.domain.errors import IdempotencyKeyReused, JobsvcError, Rejected, RejectedWithJob, TooManyActive
+from jobsvc.domain.errors import IdempotencyKeyReused, JobActive, JobsvcError, Rejected, RejectedWithJob, TooManyActive
 from jobsvc.domain.events import Created, NewEvent, Progressed, Started
 from jobsvc.domain.moments import SECOND_US
 from jobsvc.domain.words import JobId
@@ -66,9 +66,9 @@ class Flush(Struct, frozen=True):
 
 
 class Several(Struct, frozen=True):
-    """Commands to be decided one after the other in one transaction, each on its own."""
+    """Commands to be decided in order in one transaction, each on its own; or refused before, in its place."""
 
-    commands: tuple[c.JobCommand, ...]
+    commands: tuple[c.JobCommand | Rejected, ...]
 
 
 class Undo(Struct, frozen=True):
@@ -122,9 +122,7 @@ class Desk:
         self.leases = Leases()
 
     def reset(self) -> None:
-        """The lines are what the committed jobs say; every lease has its whole length again, held progress is gone."""
-        self._held.clear()
-        self._held_order.clear()
+        """The lines are what the committed jobs say; every lease has its whole length again."""
         self._leases_before.clear()
         self.leases.__init__()  # type: ignore[misc]  # the same object, empty: readers hold it
         self.realign()
@@ -177,7 +175,7 @@ class Desk:
                 marks.add(mark.mark_key)
             for command in work.commands if isinstance(work, (Several, Undo)) else (work,):
                 match command:
-                    case c.Claim() | Flush():
+                    case c.Claim() | Flush() | Rejected():
                         continue
                     case c.Create():
                         if command.dedup.on_completed != "rerun" and command.submission.key is not None:
@@ -216,7 +214,7 @@ class Desk:
             case Undo():
                 return [self._one(command, stage) for command in work.commands if not self._arrived(command)]
             case Several():
-                results = [self._one(command, stage) for command in work.commands]
+                results = [one if isinstance(one, Rejected) else self._one(one, stage) for one in work.commands]
                 self._remember(mark, results, stage)
                 return results
             case _:
@@ -245,7 +243,18 @@ class Desk:
         if job is None:
             message = f"decided on job {decision.job_id}, which is nowhere"
             raise LookupError(message)
-        return Answer(decision.outcome, job, stage.position, input_differs=decision.input_differs)
+        return Answer(
+            decision.outcome,
+            job,
+            stage.position,
+            lease_expires_at=self._lease_end(job.id) if decision.outcome == "renewed" else None,
+            input_differs=decision.input_differs,
+        )
+
+    def _lease_end(self, job_id: JobId) -> Micros | None:
+        """When the lease runs out as it stands in this turn: a later command of the batch may end it."""
+        remaining_us = self.leases.remaining_us(job_id, elapsed=self._clock.elapsed())
+        return None if remaining_us is None else self._clock.now() + remaining_us
 
     def _refused_now(self, refusal: RejectedWithJob, job_id: JobId, stage: Stage) -> JobsvcError:
         """The refusal that goes with staged events, showing the job with them."""
@@ -413,7 +422,8 @@ class Desk:
             result = self._one(start, stage)
             if isinstance(result, Answer):
                 granted.append(result.job)
-            elif (job := stage.job(job_id)) is not None and job.ready:
+            elif not isinstance(result, JobActive) and (job := stage.job(job_id)) is not None and job.ready:
+                # Not one that nobody wants any more: that is expired in a moment, and would be taken again until then.
                 passed_over.append(job)
         for job in passed_over:
             self._ready.put(job)

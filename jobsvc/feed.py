@@ -267,7 +267,7 @@ class Feed:
         changes = await read_changes(
             self._store, after=reader.position, limit=limit, owner=scope.owner, job_id=job_id, until=until
         )
-        reader.position = until if len(changes) < limit else changes[-1].event.position
+        reader.position = changes[-1].event.position if changes else until
         epoch = self._memory.epoch
         return [EncodedChange(change, epoch) for change in changes if scope.shows_change(change)]
 
@@ -283,6 +283,6 @@ def _hash_on(state: int, text: str) -> int:
     return state
 
 
-@lru_cache(maxsize=65_536)
+@lru_cache(maxsize=131_072)  # more than active jobs there may be, or a scan of all would find nothing kept
 def _hash_id(job_id: JobId) -> int:
     return _hash_on(_FNV_OFFSET, f"{job_id}:")

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Literal
 
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
-from jobsvc.resource import change_resource, encode
+from jobsvc.resource import BRIEF_BYTES_MAX, change_resource, encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,15 +77,19 @@ _CURSOR_CHARACTERS_MAX: Final = 64
 class EncodedChange:
     """A change with its ``job`` frame, made when the first reader needs it and kept for the others."""
 
-    __slots__ = ("_line", "_sse", "change", "cursor", "size")
+    __slots__ = ("_epoch", "_line", "_sse", "change", "size")
 
     def __init__(self, change: Change, epoch: str) -> None:
         self.change = change
-        self.cursor = f"{epoch}.{change.event.position}"
-        submission = change.job.submission
-        self.size = len(memoryview(submission.input)) + len(memoryview(submission.metadata)) + _CHANGE_BYTES
+        self._epoch = epoch
+        self.size = _weight(change)
         self._sse: bytes | None = None
         self._line: bytes | None = None
+
+    @property
+    def cursor(self) -> str:
+        """The cursor that this change leads to."""
+        return f"{self._epoch}.{self.change.event.position}"
 
     def frame(self) -> Frame:
         """The ``job`` frame."""
@@ -104,5 +108,15 @@ class EncodedChange:
         return self._line
 
 
+def _weight(change: Change) -> int:
+    """How many bytes *change* and its frames weigh in memory, about, and rather more than less."""
+    submission, payload = change.job.submission, change.event.payload
+    raws = [submission.input, submission.metadata, change.job.result]
+    if payload is not None:
+        raws += [payload.result, payload.progress_data]
+    sent = [len(memoryview(raw)) for raw in raws if raw is not UNSET]
+    return _CHANGE_BYTES + sum(sent) + sum(min(size, BRIEF_BYTES_MAX) for size in sent)
+
+
 _CHANGE_BYTES: Final = 4_096
-"""What a change and its frame weigh in memory besides input and metadata, about."""
+"""What a change and its frame weigh besides what callers and workers sent."""

@@ -22,7 +22,7 @@ from jobsvc.changes import jobs_before, read_changes
 from jobsvc.clock import RandomBytes
 from jobsvc.desk import Desk, Flush, Limits, Several, Undo, weight
 from jobsvc.domain import commands as c
-from jobsvc.domain.errors import Corrupt, Draining, JobNotFound, JobsvcError, StoreBusy, StoreDown
+from jobsvc.domain.errors import Corrupt, Draining, JobNotFound, JobsvcError, Rejected, StoreBusy, StoreDown
 from jobsvc.domain.ids import RANDOM_BYTES, IdMaker
 from jobsvc.domain.moments import SECOND_US
 from jobsvc.domain.words import SYSTEM
@@ -53,10 +53,11 @@ _UNGRANTED: Final = "ungranted"
 class _Entry:
     """What waits in the queue, and the future of whoever wants to know what became of it."""
 
-    __slots__ = ("future", "mark", "outcome", "work")
+    __slots__ = ("future", "mark", "outcome", "weight", "work")
 
     def __init__(self, work: Work, mark: MarkRequest | None, future: asyncio.Future[object] | None) -> None:
         self.work = work
+        self.weight = weight(work)
         self.mark = mark
         self.future = future
         self.outcome: object = None
@@ -81,6 +82,17 @@ class _Entry:
         else:
             self.future.set_result(outcome)
         return True
+
+
+class _Act:
+    """Something to be done alone: what, whether it was begun, and the future of whoever asked."""
+
+    __slots__ = ("action", "begun", "done")
+
+    def __init__(self, action: Callable[[], Awaitable[None]], done: asyncio.Future[None]) -> None:
+        self.action = action
+        self.done = done
+        self.begun = False
 
 
 class Ledger:
@@ -112,7 +124,8 @@ class Ledger:
         self._chance = RandomBytes(RANDOM_BYTES)
         self._queue: deque[_Entry] = deque()
         self._queued = 0
-        self._alone: deque[tuple[Callable[[], Awaitable[None]], asyncio.Future[None]]] = deque()
+        self._alone: deque[_Act] = deque()
+        self._appended = False
         self._awake = asyncio.Event()
         self._flush_timer: asyncio.TimerHandle | None = None
         self._writer: asyncio.Task[None] | None = None
@@ -140,12 +153,15 @@ class Ledger:
         self.worker_waiters.wake_all()
         if self._flush_timer is not None:
             self._flush_timer.cancel()
-        self._push_flush(self._desk.held())
-        # Nothing may have been held, and then nobody has told the writer that it is to end.
         self._awake.set()
         if self._writer is not None:
             await self._writer
         await self._store.close()
+
+    @property
+    def writer(self) -> asyncio.Task[None] | None:
+        """The task that writes; that it ends before ``stop`` is a fault that nothing here survives."""
+        return self._writer
 
     @property
     def accepting(self) -> bool:
@@ -185,6 +201,10 @@ class Ledger:
         """The moment by which commands are decided; it never runs backwards, whatever the wall clock does."""
         return self._desk.now()
 
+    def lease_of(self, job: Job) -> int | None:
+        """When the lease of *job* runs out, if *job* is as it stands now and somebody holds it."""
+        return None if job.lease_us is None else self.lease_expires_at(job.id)
+
     def new_id(self) -> JobId:
         """An id for a job that a command is to create."""
         return self._ids.make(self._desk.now(), self._chance.take())
@@ -211,10 +231,12 @@ class Ledger:
         return result  # type: ignore[return-value]  # the desk answers a single command with an Answer
 
     async def execute_all(
-        self, commands: Sequence[c.JobCommand], *, mark: MarkRequest | None = None
+        self, commands: Sequence[c.JobCommand | Rejected], *, mark: MarkRequest | None = None
     ) -> tuple[Sequence[Result], bool]:
         """
         Each of *commands* decided in order in one transaction; a refusal stands in its place among the results.
+
+        What was refused before it became a command is handed through, so that a mark remembers all results.
 
         The second value is True if the results are those that the same request had before.
         """
@@ -244,12 +266,23 @@ class Ledger:
         *action* is done, between two batches, with nothing else writing; then the memory is what the store says.
 
         For operators' acts on the store itself. Whatever *action* raises comes out here. Leases run their whole length
-        again, as after a restart.
+        again, as after a restart. If the caller is cancelled, *action* was either done to its end or is never begun.
+
+        Raises:
+            Draining: The service stops.
         """
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._alone.append((action, done))
+        if self._stopping:
+            raise Draining
+        act = _Act(action, asyncio.get_running_loop().create_future())
+        self._alone.append(act)
         self._awake.set()
-        await done
+        try:
+            await asyncio.shield(act.done)
+        except asyncio.CancelledError:
+            if act.begun:
+                await asyncio.wait({act.done})
+            act.done.cancel()
+            raise
 
     def undo(self, grants: Iterable[Job]) -> None:
         """These grants never reached their worker: each job waits again soon, attempt and losses as before."""
@@ -292,7 +325,7 @@ class Ledger:
 
     def _push(self, entry: _Entry) -> None:
         self._queue.append(entry)
-        self._queued += weight(entry.work)
+        self._queued += entry.weight
         self._awake.set()
 
     def _push_flush(self, job_ids: Sequence[JobId]) -> None:
@@ -305,12 +338,15 @@ class Ledger:
     async def _run(self) -> None:
         while self._queue or self._alone or not self._stopping:
             if self._alone:
-                await self._do_alone(*self._alone.popleft())
-                continue
-            if not self._queue:
+                await self._do_alone(self._alone.popleft())
+            elif self._queue:
+                await self._let_gather()
+                await self._attempt(self._gather())
+            else:
                 self._awake.clear()
                 await self._awake.wait()
-                continue
+        self._push_flush(self._desk.held())
+        while self._queue:
             await self._attempt(self._gather())
 
     async def _attempt(self, batch: list[_Entry]) -> None:
@@ -323,34 +359,53 @@ class Ledger:
             await self._recover(failure)
             self._take_back(batch)
         except Exception as fault:  # noqa: BLE001  # the loop must outlive a fault in one batch, and say so
-            self._desk.realign()
-            if len(batch) == 1:
+            if len(batch) == 1 or self._appended:
                 log_failure("ledger.fault", fault)
-                batch[0].resolve(fault)
+                for entry in batch:
+                    entry.resolve(fault)
+            if self._appended:
+                # Written, but not taken in: what is true now stands in the store alone.
+                await self._recover(StoreDown(kind="other"))
                 return
+            self._desk.realign()
             # Nothing was written. Each by itself, so that the one at fault hurts no neighbour.
-            for entry in batch:
+            for entry in batch if len(batch) > 1 else ():
                 await self._attempt([entry])
 
-    async def _do_alone(self, action: Callable[[], Awaitable[None]], done: asyncio.Future[None]) -> None:
+    async def _do_alone(self, act: _Act) -> None:
+        if act.done.cancelled():
+            return
+        act.begun = True
         try:
-            await action()
+            await act.action()
             self._load(await self._store.reopen())
         except Exception as failure:  # noqa: BLE001  # whatever it was, it is the asker's
-            if not done.done():
-                done.set_exception(failure)
+            if not act.done.done():
+                act.done.set_exception(failure)
         else:
-            if not done.done():
-                done.set_result(None)
+            if not act.done.done():
+                act.done.set_result(None)
+
+    async def _let_gather(self) -> None:
+        """
+        A turn of the loop has brought nothing more, or there is enough for a batch.
+
+        Requests that came in together are parsed in one turn and answered in one commit: with 96 callers 52 commands a
+        batch instead of 35, for one empty turn where there is but one caller. Never a timer: nobody waits for nobody.
+        """
+        seen = 0
+        while seen < self._queued < self._limits.batch_commands_max and not self._stopping:
+            seen = self._queued
+            await asyncio.sleep(0)
 
     def _gather(self) -> list[_Entry]:
         """What was queued, oldest first, as much as one batch may hold and never nothing."""
         batch: list[_Entry] = []
         room = self._limits.batch_commands_max
-        while self._queue and (not batch or weight(self._queue[0].work) <= room):
+        while self._queue and (not batch or self._queue[0].weight <= room):
             entry = self._queue.popleft()
-            room -= weight(entry.work)
-            self._queued -= weight(entry.work)
+            room -= entry.weight
+            self._queued -= entry.weight
             batch.append(entry)
         return batch
 
@@ -358,6 +413,7 @@ class Ledger:
         needs = self._desk.needs((entry.work, entry.mark) for entry in batch)
         found = await self._store.look_up(needs) if needs else Found()
         stage = Stage(self.memory, found)
+        self._appended = False
         for entry in batch:
             entry.outcome = self._desk.work(entry.work, entry.mark, stage)
         if stage.changes or stage.marks:
@@ -367,7 +423,9 @@ class Ledger:
             except Behind as behind:
                 await self._catch_up(behind)
                 return await self._write(batch)
+            self._appended = True
             self.memory.commit(stage, head)
+            self._appended = False
             self._metrics.commits.inc()
             self._metrics.commit_s.observe((self._clock.elapsed() - begun) / SECOND_US)
             self._metrics.batch_commands.observe(len(batch))
@@ -465,7 +523,7 @@ class Ledger:
     def _refuse_queued(self, failure: StoreDown) -> None:
         """Whoever waits for an answer has one; what the ledger wants itself still waits."""
         waiting, self._queue = self._queue, deque(entry for entry in self._queue if entry.future is None)
-        self._queued = sum(weight(entry.work) for entry in self._queue)
+        self._queued = sum(entry.weight for entry in self._queue)
         for entry in waiting:
             entry.resolve(StoreDown(failure.message))
 

@@ -159,7 +159,7 @@ class Settings:
     claim_wait_max_s: SecondsOrNone = 30.0
     """The longest that a claim waits for jobs."""
 
-    page_rows_max: Annotated[int, Meta(ge=1, le=2_000)] = 500
+    page_rows_max: Annotated[int, Meta(ge=1, le=1_999)] = 500
     """Jobs or events in one page of a list, where nothing else is said; also what one read from the store brings."""
 
     active_page_max: Annotated[int, Meta(ge=1, le=1_000)] = 1_000

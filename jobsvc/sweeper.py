@@ -37,6 +37,7 @@ DUE_AT_ONCE_MAX: Final = 500
 _RETRY_S: Final = 0.5
 _STALE_MAX: Final = 64
 _FORGET_EVERY_US: Final = 60_000_000
+_NEVER: Final = 2**63
 
 
 class Sweeper:
@@ -50,6 +51,8 @@ class Sweeper:
         self._moments: dict[JobId, Micros] = {}
         self._heap: list[tuple[Micros, JobId]] = []
         self._woken = asyncio.Event()
+        self._awaited = (_NEVER, _NEVER)
+        """The first moment and the first lapse that the loop sleeps towards."""
         self._forget_at = 0
         self._loop: asyncio.Task[None] | None = None
 
@@ -71,7 +74,9 @@ class Sweeper:
         """The jobs of *changes* have their places in the heap as they stand now."""
         for change in changes:
             self._place(change.job)
-        self._woken.set()
+        moment, lapse = self._first_due()
+        if moment < self._awaited[0] or lapse < self._awaited[1]:
+            self._woken.set()
 
     def _place(self, job: Job, *, not_before: Micros = 0) -> None:
         moment = self._first_moment(job) if job.active else None
@@ -93,8 +98,11 @@ class Sweeper:
     def _first_moment(self, job: Job) -> Micros | None:
         """The first moment at which something about *job* could be due."""
         grace = None if job.grace_until is None else max(job.grace_until, self._awake_since + CANCEL_GRACE_US)
-        moments = (job.due_at, grace, *self._ends(job))
-        return min((moment for moment in moments if moment is not None), default=None)
+        first: Micros | None = None
+        for moment in (job.due_at, grace, *self._ends(job)):
+            if moment is not None and (first is None or moment < first):
+                first = moment
+        return first
 
     async def _run(self) -> None:
         while True:
@@ -108,8 +116,9 @@ class Sweeper:
             await self._sleep()
 
     async def _sleep(self) -> None:
-        """Until the next moment, a commit that may have brought an earlier one, or the end of patience."""
+        """Until the next moment, a commit that has brought an earlier one, or the end of patience."""
         self._woken.clear()
+        self._awaited = self._first_due()
         try:
             async with asyncio.timeout(self._wait_s()):
                 await self._woken.wait()
@@ -117,20 +126,23 @@ class Sweeper:
             pass
 
     def _wait_s(self) -> float:
-        waits_us = [int(PATIENCE_S * 1e6)]
-        if self._heap:
-            waits_us.append(self._heap[0][0] - self._ledger.now())
+        moment, lapse = self._awaited
+        wait_us = min(PATIENCE_S * 1e6, moment - self._ledger.now(), lapse - self._clock.elapsed())
+        return max(0, wait_us) / 1e6
+
+    def _first_due(self) -> tuple[Micros, int]:
+        """The first moment at which something could be due, and the first lapse of a lease on the elapsed clock."""
         lapse = self._ledger.leases.next_lapse()
-        if lapse is not None:
-            waits_us.append(lapse - self._clock.elapsed())
-        return max(0, min(waits_us)) / 1e6
+        return self._heap[0][0] if self._heap else _NEVER, _NEVER if lapse is None else lapse
 
     async def _sweep(self) -> None:
         await self._sweep_leases()
         await self._sweep_moments()
         if self._clock.now() >= self._forget_at:
-            self._forget_at = self._clock.now() + _FORGET_EVERY_US
-            await self._store.forget_marks(expired_at=self._clock.now())
+            forgotten = await self._store.forget_marks(expired_at=self._clock.now())
+            if not forgotten:
+                # Else there may be more, and the next sweep goes on.
+                self._forget_at = self._clock.now() + _FORGET_EVERY_US
 
     async def _sweep_leases(self) -> None:
         leases = self._ledger.leases

@@ -36,9 +36,12 @@ BEATS_PER_LEASE: Final = 3
 
 REPORTS_PER_REQUEST_MAX: Final = 500
 MESSAGE_CHARACTERS_MAX: Final = 1_000
+CODE_CHARACTERS_MAX: Final = 200
 
 _PASSING: Final = frozenset({429, 500, 502, 503, 504})
 """Answers that say: not now."""
+_OVERTAKEN: Final = frozenset({"heartbeat", "progress"})
+"""Reports of which only the newest counts."""
 _REFUSED: Final = frozenset({413, 422})
 """Answers that say: never, as it is."""
 
@@ -422,12 +425,14 @@ class _Outbox:
     """
     Reports on their way, in order: one request at a time, each with all that has gathered, the same one until answered.
 
-    Bounded by what is in hand: a job has at most one progress or heartbeat a beat, and one end.
+    Bounded by what is in hand: of a job at most one progress or heartbeat waits, however long the service is away, and
+    one end.
     """
 
     def __init__(self, client: Client) -> None:
         self._client = client
         self._waiting: list[tuple[dict[str, object], asyncio.Future[_Answer]]] = []
+        self._on_their_way = 0
         self._filled = asyncio.Event()
         self._closed = False
 
@@ -437,9 +442,24 @@ class _Outbox:
         if self._closed:
             answered.cancel()
             return answered
+        if (place := self._overtaken_by(report)) is not None:
+            waiting, answered = self._waiting[place]
+            # Progress renews the lease as well, so it also stands for a heartbeat that comes after it.
+            self._waiting[place] = (waiting if report["report"] == "heartbeat" else report, answered)
+            return answered
         self._waiting.append((report, answered))
         self._filled.set()
         return answered
+
+    def _overtaken_by(self, report: dict[str, object]) -> int | None:
+        """Where a heartbeat or progress of the same lease waits that *report* makes needless, not yet on its way."""
+        if report["report"] not in _OVERTAKEN:
+            return None
+        for place in range(self._on_their_way, len(self._waiting)):
+            waiting, _ = self._waiting[place]
+            if waiting["report"] in _OVERTAKEN and waiting["lease_token"] == report["lease_token"]:
+                return place
+        return None
 
     def close(self) -> None:
         """Nobody waits any more for what was not answered."""
@@ -463,8 +483,10 @@ class _Outbox:
         while True:
             await self._filled.wait()
             batch = self._waiting[:REPORTS_PER_REQUEST_MAX]
+            self._on_their_way = len(batch)
             results = await self._send([report for report, _ in batch])
             del self._waiting[: len(batch)]
+            self._on_their_way = 0
             for (_, answered), result in zip(batch, results, strict=True):
                 if not answered.done():
                     answered.set_result(result)
@@ -509,7 +531,7 @@ class _Outbox:
 def _failure(
     code: str, message: str, *, retryable: bool = True, retry_after_s: float | None = None
 ) -> dict[str, object]:
-    error = {"code": code, "message": message[:MESSAGE_CHARACTERS_MAX]}
+    error = {"code": code[:CODE_CHARACTERS_MAX], "message": message[:MESSAGE_CHARACTERS_MAX]}
     report: dict[str, object] = {"report": "fail", "error": error, "retryable": retryable}
     return report if retry_after_s is None else {**report, "retry_after_s": retry_after_s}
 

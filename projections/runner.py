@@ -95,7 +95,7 @@ async def replay(
             position = wanted[-1].position
         if progress is not None:
             progress(position)
-        if len(wanted) < ROWS_PER_PAGE_MAX:
+        if not events or len(wanted) < len(events):
             break
     return Replayed(projection.name, position, rows)
 
@@ -191,6 +191,14 @@ class Runner:
         stored = (await self._store.read_checkpoints()).get(projection.name)
         return stored.position if stored is not None and stored.version == projection.version else 0
 
+    async def _go_to_checkpoint(self, projection: Projection) -> None:
+        """The standing is where the store says, or says why that could not be asked; never raises."""
+        standing = self.standings[projection.name]
+        try:
+            standing.position = await self._checkpoint(projection)
+        except Exception as failure:  # noqa: BLE001  # the loop goes on, and the failure is shown
+            standing.failure = repr(failure)
+
     async def _run(self, projection: Projection) -> None:
         standing, woken = self.standings[projection.name], self._woken[projection.name]
         while True:
@@ -199,13 +207,13 @@ class Runner:
             try:
                 reached = await catch_up(self._store, projection, checkpoint=resumed_from)
                 standing.failure = None
-            except Conflict:
-                standing.position = await self._checkpoint(projection)
-                continue
             except Exception as failure:  # noqa: BLE001  # the loop must outlive a projection that anyone may write
-                standing.failure = repr(failure)
-                self._tell(projection.name, failure)
-                await asyncio.sleep(_RETRY_S)
+                if not isinstance(failure, Conflict) or standing.failure is not None:
+                    standing.failure = repr(failure)
+                    self._tell(projection.name, failure)
+                    await asyncio.sleep(_RETRY_S)
+                # Where the store says that it is: another runner, or a rebuild, may have moved it.
+                await self._go_to_checkpoint(projection)
                 continue
             # Not above the position as it stands now: it is 0 if this was begun anew while we looked.
             if reached > resumed_from:

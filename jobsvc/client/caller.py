@@ -250,7 +250,8 @@ class Client:
                 may_refresh = problem.status == 401 and callable(self._source) and not refreshed  # noqa: PLR2004
                 if not may_refresh and problem.status != 429 and problem.status < 500:  # noqa: PLR2004
                     raise
-                refreshed, self._token = True, None if may_refresh else self._token
+                if may_refresh:
+                    refreshed, self._token = True, None
                 place.failed(problem.retry_after_s)
             except (aiohttp.ClientError, TimeoutError, ConnectionError):
                 place.failed(None)

@@ -128,7 +128,7 @@ def decide(command: c.JobCommand, situation: Situation) -> Decision:  # one retu
     Raises:
         Rejected: The caller may not, or the machine refuses; nothing follows from the command.
 
-    Cost: 10-20 µs, most of it the machine.
+    Cost: 4-8 µs.
     """
     match command:
         case c.Create():
@@ -267,7 +267,8 @@ def _born(
 
 def _retry(command: c.Retry, situation: Situation) -> Decision:
     job, holder = _changeable(command, situation), situation.holder
-    _require("retry", Case(job, situation.now), refusal=_no_retry(job))
+    if not fire("retry", Case(job, situation.now)):
+        raise _no_retry(job)
     again = _asked_again(command, job)
     if holder is None:
         return Decision(again.job_id, "created", (_born(again, situation, retry_of=job.id),))
@@ -313,8 +314,9 @@ def _cancel(command: c.Cancel, situation: Situation) -> Decision:
 def _clean_up(command: c.CleanUp, situation: Situation) -> Decision:
     job = _changeable(command, situation)
     case = Case(job, situation.now, force=command.force, lease_live=situation.lease_live)
-    still_active = "the job is waiting or its worker is alive; cancel it, or clean it up with force"
-    _require("clean_up", case, refusal=JobActive(still_active, job=job))
+    if not fire("clean_up", case):
+        still_active = "the job is waiting or its worker is alive; cancel it, or clean it up with force"
+        raise JobActive(still_active, job=job)
     match case.emitted:
         case None:
             return Decision(job.id, "unchanged")
@@ -329,12 +331,18 @@ def _cancelled(job: Job, report: Report | None = None) -> Cancelled:
     return Cancelled(fence=job.fence + 1, report=report)
 
 
+def _given_up(job: Job, report: Report | None = None) -> Cancelled:
+    """The end of a cancelled job by a release or a lapse, which give the attempt back as they do of any other job."""
+    return Cancelled(fence=job.fence + 1, report=report, attempt=job.attempt - 1)
+
+
 # Working
 
 
 def _start(command: c.Start, situation: Situation) -> Decision:
     job = _workable(command, situation)
-    _require("claim", Case(job, situation.now), refusal=JobActive("the job waits for no worker", job=job))
+    if not fire("claim", Case(job, situation.now)):
+        raise JobActive("the job waits for no worker", job=job)
     facts = Started(
         fence=job.fence + 1,
         attempt=job.attempt + 1,
@@ -375,7 +383,8 @@ def _keep_late(command: c.Complete, job: Job, *, now: Micros) -> Decision:
     The refusal of a success under an old fence, and its result kept where there is room.
     """
     refusal = _lease_lost(command, job, now=now)
-    _require("keep_late_result", Case(job, now, fence=command.fence, digest=command.digest), refusal=refusal)
+    if not fire("keep_late_result", Case(job, now, fence=command.fence, digest=command.digest)):
+        raise refusal
     facts = LateResult(_report(command, verb="complete"))
     kept = NewEvent(job.id, facts, _payload(command, result=command.result))
     return Decision(job.id, "changed", (kept,), refusal=refusal)
@@ -387,7 +396,8 @@ def _fail(command: c.Fail, situation: Situation) -> Decision:
         return Decision(job.id, "repeated", job=situation.reported)
     retry_at = _retry_at(command, job, situation=situation)
     case = Case(job, situation.now, fence=command.fence, retry_at=retry_at)
-    _require("fail", case, refusal=_lease_lost(command, job, now=situation.now))
+    if not fire("fail", case):
+        raise _lease_lost(command, job, now=situation.now)
     fence, report = job.fence + 1, _report(command, verb="fail")
     payload = _payload(command, failure=command.failure)
     match case.emitted:
@@ -418,11 +428,12 @@ def _release(command: c.Release, situation: Situation) -> Decision:
     if situation.reported is not None:
         return Decision(job.id, "repeated", job=situation.reported)
     case = Case(job, situation.now, fence=command.fence)
-    _require("release", case, refusal=_lease_lost(command, job, now=situation.now))
+    if not fire("release", case):
+        raise _lease_lost(command, job, now=situation.now)
     report = _report(command, verb="release")
     if case.emitted == "job.released":
         return _changed(job, Released(job.fence + 1, job.attempt - 1, report), payload=_payload(command))
-    return _changed(job, _cancelled(job, report), payload=_payload(command, reason=job.reason))
+    return _changed(job, _given_up(job, report), payload=_payload(command, reason=job.reason))
 
 
 def _report(command: c.EndingReport, *, verb: Verb) -> Report:
@@ -468,9 +479,10 @@ def _lapsed(job: Job, case: Case, *, payload: Payload, situation: Situation) -> 
         case "job.failed":
             failure = Failure("worker_lost", f"{lost} workers fell silent while they held this job")
             payload = replace(payload, failure=failure)
-            return _end(job, Failed(job.fence + 1, lost), payload=payload, situation=situation)
+            facts = Failed(job.fence + 1, lost, attempt=job.attempt - 1)
+            return _end(job, facts, payload=payload, situation=situation)
         case _:
-            return _changed(job, _cancelled(job), payload=replace(payload, reason=job.reason))
+            return _changed(job, _given_up(job), payload=replace(payload, reason=job.reason))
 
 
 def _why_expired(case: Case) -> str:
@@ -517,8 +529,8 @@ def _merge(command: c.Merge, situation: Situation) -> Decision:
 
 def _erase(command: c.Erase, situation: Situation) -> Decision:
     job = _changeable(command, situation)
-    refusal = JobActive("an active job cannot be erased; cancel it first", job=job)
-    _require("erase", Case(job, situation.now), refusal=refusal)
+    if not fire("erase", Case(job, situation.now)):
+        raise JobActive("an active job cannot be erased; cancel it first", job=job)
     return _changed(job, Erased(), payload=_payload(command, reason=command.reason))
 
 
@@ -574,13 +586,9 @@ def _fire(trigger: str, case: Case) -> Case:
     """
     *case* after *trigger*, which the machine always allows here.
     """
-    _require(trigger, case, refusal=JobActive(f"the job as it stands does not allow {trigger}", job=case.job))
-    return case
-
-
-def _require(trigger: str, case: Case, *, refusal: Rejected) -> None:
     if not fire(trigger, case):
-        raise refusal
+        raise JobActive(f"the job as it stands does not allow {trigger}", job=case.job)
+    return case
 
 
 def _changed(job: Job, facts: Facts, *, payload: Payload) -> Decision:

@@ -171,6 +171,13 @@ class SlowDown(Rejected):
 
     code = "slow-down"
 
+    def __init__(self, message: str | None = None, *, retry_after_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+        """
+        How soon it may be otherwise.
+        """
+
 
 class Conflict(JobsvcError):
     """

@@ -204,6 +204,8 @@ class Failed(Struct, frozen=True, omit_defaults=True, gc=False):
     lost_leases: int
     report: Report | None = None
     followed_by: JobId | None = None
+    attempt: int | None = None
+    """Where the last lease was lost, the attempts that are left counted: a lapse gives its attempt back."""
 
 
 class Cancelled(Struct, frozen=True, omit_defaults=True, gc=False):
@@ -214,6 +216,8 @@ class Cancelled(Struct, frozen=True, omit_defaults=True, gc=False):
     fence: int
     superseded_by: JobId | None = None
     report: Report | None = None
+    attempt: int | None = None
+    """Where a release or a lapse was the end, since both give the attempt back."""
 
 
 class Expired(Struct, frozen=True, omit_defaults=True, gc=False):

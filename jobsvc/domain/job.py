@@ -98,6 +98,7 @@ class Job(Struct, frozen=True, omit_defaults=True, gc=False):
     started_at: Micros | None = None
     first_started_at: Micros | None = None
     finished_at: Micros | None = None
+    ended_position: int | None = None
     due_at: Micros | None = None
     deadline: Micros | None = None
     start_by: Micros | None = None
@@ -185,10 +186,12 @@ def evolve(job: Job | None, event: Event) -> Job:
             return replace(ended, result=payload.result, failure=None)
         case Failed():
             ended = _ended(job, event.at, fence=facts.fence, reason=payload.reason, followed_by=facts.followed_by)
-            return replace(ended, failure=payload.failure, lost_leases=facts.lost_leases)
+            attempt = ended.attempt if facts.attempt is None else facts.attempt
+            return replace(ended, failure=payload.failure, lost_leases=facts.lost_leases, attempt=attempt)
         case Cancelled():
             ended = _ended(job, event.at, fence=facts.fence, reason=payload.reason)
-            return replace(ended, superseded_by=facts.superseded_by)
+            attempt = ended.attempt if facts.attempt is None else facts.attempt
+            return replace(ended, superseded_by=facts.superseded_by, attempt=attempt)
         case Expired():
             return _ended(job, event.at, fence=facts.fence, reason=payload.reason, followed_by=facts.followed_by)
         case LateResult():
@@ -275,6 +278,7 @@ def _ended(job: Job, at: Micros, *, fence: int, reason: str | None, followed_by:
         fence=fence,
         reason=reason,
         finished_at=at,
+        ended_position=job.position,
         due_at=None,
         grace_until=None,
         lease_us=None,

@@ -239,6 +239,8 @@ def check_json(content: bytes, *, depth_max: int) -> None:
 
 def plain(raw: Raw) -> Raw:
     """*raw* as it may be kept: its own copy of the bytes, without line feeds between tokens (strings have none)."""
+    if raw is EMPTY_OBJECT:
+        return raw
     content = bytes(raw)
     if b"\n" in content or b"\r" in content:
         content = content.replace(b"\n", b" ").replace(b"\r", b" ")
@@ -267,10 +269,15 @@ _STEP: Final = re.compile(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]")
 
 
 def _invalid(error: msgspec.ValidationError) -> InvalidCommand:
-    """*error* with its place as a JSON pointer."""
+    """*error* with its place as a JSON pointer, down to the field that is unknown or missing."""
     text = str(error)
     place = _PLACE.search(text)
-    if place is None:
-        return InvalidCommand(text)
-    steps = [name or index for name, index in _STEP.findall(place.group(1))]
-    return InvalidCommand(text[: place.start()], pointer="".join(f"/{step}" for step in steps))
+    message = text if place is None else text[: place.start()]
+    steps = [] if place is None else [name or index for name, index in _STEP.findall(place.group(1))]
+    field = _FIELD.search(message)
+    if field is not None:
+        steps.append(field.group(1))
+    return InvalidCommand(message, pointer="".join(f"/{step}" for step in steps))
+
+
+_FIELD: Final = re.compile(r"(?:unknown|missing required) field `([^`]*)`")

@@ -97,7 +97,7 @@ class Identity:
 
     # Proving
 
-    def prove(self, request: web.Request) -> Credential:
+    def prove(self, request: web.BaseRequest) -> Credential:
         """
         Who sent *request*. Where cookie and Authorization both come, Authorization wins.
 
@@ -145,7 +145,7 @@ class Identity:
 
     # Browsers
 
-    def check_host(self, request: web.Request) -> None:
+    def check_host(self, request: web.BaseRequest) -> None:
         """
         Refuses a Host name that is not ours, which a rebinding page would send; ports are not compared.
 
@@ -155,7 +155,7 @@ class Identity:
         if self._hosts and _name_of(request.headers.get("Host", "")) not in self._hosts:
             raise Misdirected
 
-    def check_origin(self, request: web.Request) -> None:
+    def check_origin(self, request: web.BaseRequest) -> None:
         """
         Refuses a write that a page of another origin may have caused with our cookie.
 
@@ -200,7 +200,7 @@ class Identity:
             made.popleft()
         if len(made) >= self._settings.guests_per_minute_max:
             message = "this address made many guests in the last minute; keep the guest that you have, or wait"
-            raise SlowDown(message)
+            raise SlowDown(message, retry_after_s=(made[0] + _MINUTE_US - now) / SECOND_US)
         made.append(now)
         while len(self._guests_made) > _ADDRESSES_MAX:
             self._guests_made.popitem(last=False)

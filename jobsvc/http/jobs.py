@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import re
+from heapq import nlargest
 from typing import TYPE_CHECKING, Any, Final, get_args
 
-from msgspec import Raw, Struct
+from msgspec import Struct
 
 from jobsvc.answers import Answer
 from jobsvc.domain import commands as c
-from jobsvc.domain.errors import AccessDenied, InvalidCommand, JobNotFound, JobsvcError, Rejected
+from jobsvc.domain.errors import AccessDenied, InvalidCommand, JobNotFound
 from jobsvc.domain.events import Submission, Terms
 from jobsvc.domain.ids import is_job_id
 from jobsvc.domain.keys import RULE_VERSION, UnusableUrl, key_from_url, keys_for_any, profile_for
@@ -23,17 +24,20 @@ from jobsvc.domain.moments import SECOND_US, parse_rfc3339
 from jobsvc.domain.words import State
 from jobsvc.feed import Scope
 from jobsvc.http import bodies
-from jobsvc.http.edge import respond
-from jobsvc.http.problems import Malformed, TooLarge, problem
+from jobsvc.http.call import respond
+from jobsvc.http.problems import Malformed, problem
+from jobsvc.http.several import decide_each
 from jobsvc.resource import JobResource, encode, event_resource, job_resource
 from jobsvc.store.codec import read_record
 from jobsvc.store.seam import HistoryQuery
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from aiohttp import web
 
     from jobsvc.domain.job import Job
-    from jobsvc.http.edge import Call
+    from jobsvc.http.call import Call
     from jobsvc.http.service import Service
 
 _TAG: Final = re.compile(r'(?:W/)?"(\d{1,12})"')
@@ -70,7 +74,7 @@ async def create(call: Call) -> web.Response:
     command = create_command(call, call.parse(bodies.CreateBody, content))
     wait_s = _preferred_wait_s(call)
     answer = await call.service.ledger.execute(command, mark=call.mark(content))
-    if wait_s is not None and answer.job.active:
+    if wait_s is not None:
         answer = await _after_end(call.service, answer, wait_s)
     return _created(call, answer, waited=wait_s is not None)
 
@@ -78,31 +82,20 @@ async def create(call: Call) -> web.Response:
 async def create_batch(call: Call) -> web.Response:
     """``POST /api/jobs/batch``: each job on its own, the results in order."""
     content = await call.content()
-    items = call.parse(bodies.BatchBody, content).jobs
-    _check_count(call, len(items), "jobs")
-    commands, refused = _commands_of(call, items)
-    results, replayed = await call.service.ledger.execute_all(commands, mark=call.mark(content))
-    told = iter(results)
-    answers = [_result(call, refused[n] if n in refused else next(told)) for n in range(len(items))]
+    results, replayed = await decide_each(
+        call,
+        call.parse(bodies.BatchBody, content).jobs,
+        shape=bodies.CreateBody,
+        make=lambda body: create_command(call, body),
+        mark=call.mark(content),
+    )
+    answers = [_result(call, result) for result in results]
     return respond(encode({"results": answers}), headers=_replay_header(replayed=replayed))
-
-
-def _commands_of(call: Call, items: list[Raw]) -> tuple[list[c.JobCommand], dict[int, JobsvcError]]:
-    """The commands of those *items* that make sense, and by place why the others do not."""
-    commands: list[c.JobCommand] = []
-    refused: dict[int, JobsvcError] = {}
-    for place, item in enumerate(items):
-        try:
-            body = bodies.parse(bodies.CreateBody, item, depth_max=call.service.settings.json_depth_max)
-            commands.append(create_command(call, body))
-        except Rejected as refusal:
-            refused[place] = refusal
-    return commands, refused
 
 
 def create_command(call: Call, body: bodies.CreateBody) -> c.Create:
     """The command that *body* asks for, within the bounds of the settings and of the caller's role."""
-    who = call.acting(body.owner)
+    who = call.acting(body.owner or call.query("owner"))
     if who.owner is None:
         message = "say for which owner the job is"
         raise InvalidCommand(message, pointer="/owner")
@@ -189,7 +182,7 @@ def create_answer(service: Service, answer: Answer) -> CreateAnswer:
     """What a create says of *answer*."""
     job = answer.job
     return CreateAnswer(
-        job=job_resource(job, lease_expires_at=lease_of(service, job)),
+        job=job_resource(job, lease_expires_at=service.ledger.lease_of(job)),
         deduplicated=answer.outcome != "created",
         dedup_reason=_REASON_OF_OUTCOME.get(answer.outcome),
         input_differs=answer.input_differs,
@@ -224,14 +217,17 @@ def _result(call: Call, result: Any) -> Any:  # noqa: ANN401  # a Result in, JSO
 
 async def _after_end(service: Service, answer: Answer, wait_s: float) -> Answer:
     """*answer* with the job as it stood when it ended, or when *wait_s* had passed."""
-    ended = await wait_for(service, answer.job, lambda job: not job.active, wait_s)
+    ended = await wait_for(service, answer.job.id, lambda job: not job.active, wait_s)
     position = max(answer.position, ended.position)
     return Answer(answer.outcome, ended, position, input_differs=answer.input_differs, replayed=answer.replayed)
 
 
 def _preferred_wait_s(call: Call) -> float | None:
     """The N of ``Prefer: wait=N``; more than may be is cut, since a preference is not a demand."""
-    found = re.search(r"(?:^|[,;\s])wait=(\d{1,9})\b", call.request.headers.get("Prefer", ""))
+    preference = call.request.headers.get("Prefer")
+    if preference is None:
+        return None
+    found = re.search(r"(?:^|[,;\s])wait=(\d{1,9})\b", preference)
     return None if found is None else min(float(found[1]), call.service.settings.prefer_wait_max_s)
 
 
@@ -291,13 +287,32 @@ async def list_jobs(call: Call) -> web.Response:
         states=_asked_states(call),
         before=after,
     )
+    # Memory first: a job that ends while the store is read is then in both, never in neither.
+    living = {job.id: job for job in _living(service, query)}
     rows = await service.store.read_history(query)
-    page = rows[:limit]
-    living = service.ledger.memory.jobs
-    ended = await service.store.read_jobs({row.job_id: None for row in page if row.job_id not in living})
-    found = (living.get(row.job_id) or ended.get(row.job_id) for row in page)
-    jobs = [shown(service, job) for job in found if job is not None]
-    return respond(encode({"jobs": jobs, "next": page[-1].job_id if len(rows) > limit else None}))
+    found = sorted({*living, *(row.job_id for row in rows)}, reverse=True)
+    page = found[:limit]
+    ended = await service.store.read_jobs({job_id: None for job_id in page if job_id not in living})
+    jobs = [living.get(job_id) or ended.get(job_id) for job_id in page]
+    answer = [shown(service, job) for job in jobs if job is not None]
+    return respond(encode({"jobs": answer, "next": page[-1] if len(found) > limit else None}))
+
+
+def _living(service: Service, query: HistoryQuery) -> list[Job]:
+    """The active jobs that *query* asks for, newest first, as many as it asks for."""
+    memory = service.ledger.memory
+    jobs = memory.jobs.values() if query.owner is None else memory.of_owner(query.owner)
+    asked = (job for job in jobs if _is_asked(job, query))
+    return nlargest(query.limit, asked, key=lambda job: job.id)
+
+
+def _is_asked(job: Job, query: HistoryQuery) -> bool:
+    return (
+        (query.before is None or job.id < query.before)
+        and (query.kind is None or job.kind == query.kind)
+        and (query.key is None or job.key == query.key)
+        and (query.states is None or job.state in query.states)
+    )
 
 
 def _asked_states(call: Call) -> frozenset[State] | None:
@@ -318,12 +333,12 @@ async def get(call: Call) -> web.Response:
     wait_s = call.seconds("wait_s", most=service.settings.read_wait_max_s)
     if wait_s is not None:
         since = call.whole_number("since", default=job.version, least=0, most=10**12)
-        job = await wait_for(service, job, lambda current: current.version > since or not current.active, wait_s)
+        job = await wait_for(service, job.id, lambda current: current.version > since or not current.active, wait_s)
     tag = f'W/"{job.version}"'
     headers = {"ETag": tag}
     if _is_known(call.request.headers.get("If-None-Match", ""), job.version):
         return respond(b"", status=304, headers=headers)
-    resource = job_resource(job, lease_expires_at=lease_of(service, job))
+    resource = job_resource(job, lease_expires_at=service.ledger.lease_of(job))
     return respond(encode({"job": resource}), headers=headers)
 
 
@@ -335,11 +350,10 @@ async def history(call: Call) -> web.StreamResponse:
     job = await visible_job(call)
     limit = call.whole_number("limit", default=call.service.settings.page_rows_max, least=1, most=2_000)
     after = call.whole_number("after", default=0, least=0, most=10**15)
-    records = await call.service.store.read_records(after=after, limit=limit + 1, job_id=job.id)
-    page = records[:limit]
+    records = await call.service.store.read_records(after=after, limit=limit, job_id=job.id)
     role_only = call.principal.role in _LIMITED_ROLES
-    events = [event_resource(read_record(record), record.chain, role_only=role_only) for record in page]
-    following = page[-1].position if len(records) > limit else None
+    events = [event_resource(read_record(record), record.chain, role_only=role_only) for record in records]
+    following = records[-1].position if records and records[-1].position < job.position else None
     return respond(encode({"events": events, "next": following}))
 
 
@@ -358,7 +372,7 @@ async def cancel(call: Call) -> web.Response:
         request_id=call.request_id,
     )
     answer = await call.service.ledger.execute(command)
-    job = job_resource(answer.job, lease_expires_at=lease_of(call.service, answer.job))
+    job = job_resource(answer.job, lease_expires_at=call.service.ledger.lease_of(answer.job))
     cursor = call.service.feed.cursor(answer.position)
     return respond(encode({"job": job, "cursor": cursor}), status=202 if answer.job.active else 200)
 
@@ -413,32 +427,28 @@ async def visible_job(call: Call) -> Job:
 
 
 async def _known_id(call: Call) -> str:
-    job_id = call.request.match_info["id"]
+    job_id = call.named
     if not is_job_id(job_id):
         raise JobNotFound
     return job_id
 
 
-async def wait_for(service: Service, job: Job, is_enough: Any, wait_s: float) -> Job:  # noqa: ANN401  # (Job) -> bool
-    """*job* as soon as it *is_enough*, or as it stands after *wait_s*, or when the service stops."""
+async def wait_for(service: Service, job_id: str, is_enough: Callable[[Job], bool], wait_s: float) -> Job:
+    """The job as soon as it *is_enough*, or as it stands after *wait_s*, or when the service stops."""
     loop = asyncio.get_running_loop()
     until = loop.time() + wait_s
-    while not is_enough(job) and service.waits:
+    while True:
+        # An active job is read from memory, so nothing can happen between this look and the wait.
+        job = await service.ledger.read_job(job_id)
         left_s = until - loop.time()
-        if left_s <= 0 or not await service.ledger.job_waiters.wait(job.id, timeout_s=left_s):
-            break
-        job = await service.ledger.read_job(job.id)
-    return job
+        if is_enough(job) or left_s <= 0 or not service.waits:
+            return job
+        await service.ledger.job_waiters.wait(job_id, timeout_s=left_s)
 
 
 def shown(service: Service, job: Job) -> JobResource:
     """*job* as a list shows it."""
-    return job_resource(job, lease_expires_at=lease_of(service, job), brief=True)
-
-
-def lease_of(service: Service, job: Job) -> int | None:
-    """When the lease of *job* runs out, if *job* is as it stands now and somebody holds it."""
-    return None if job.lease_us is None else service.ledger.lease_expires_at(job.id)
+    return job_resource(job, lease_expires_at=service.ledger.lease_of(job), brief=True)
 
 
 def _is_known(if_none_match: str, version: int) -> bool:
@@ -464,11 +474,6 @@ def _reason(call: Call, reason: str | None) -> str | None:
 def _check_length(text: str | None, most: int, pointer: str, *, least: int = 0) -> None:
     if text is not None and not least <= len(text) <= most:
         raise InvalidCommand(f"{pointer[1:]} has {least} to {most} characters", pointer=pointer)
-
-
-def _check_count(call: Call, count: int, name: str) -> None:
-    if count > call.service.settings.items_max:
-        raise TooLarge(f"{name} holds at most {call.service.settings.items_max}")
 
 
 def _micros(length_s: float | None) -> int | None:

@@ -11,7 +11,7 @@ from aiohttp import web
 from jobsvc.domain.errors import AccessDenied, Draining, InvalidCommand, StoreDown
 from jobsvc.domain.events import EventType
 from jobsvc.domain.ids import is_job_id
-from jobsvc.http.edge import respond
+from jobsvc.http.call import respond
 from jobsvc.http.problems import NotFound
 from jobsvc.memory import INLINE
 from jobsvc.operate.views import INLINE_NAMES, rebuild
@@ -20,7 +20,7 @@ from jobsvc.store.codec import read_record
 from jobsvc.telemetry import log as log_line
 
 if TYPE_CHECKING:
-    from jobsvc.http.edge import Call
+    from jobsvc.http.call import Call
 
 _TYPES: Final[frozenset[str]] = frozenset(get_args(EventType))
 _DIGITS_MAX: Final = 18
@@ -42,7 +42,8 @@ async def log(call: Call) -> web.Response:
         response = respond(b"".join(encode(event) + b"\n" for event in events))
         response.content_type = "application/x-ndjson"
         return response
-    following = events[-1].position if len(events) == limit else None
+    head = call.service.ledger.memory.position
+    following = events[-1].position if events and events[-1].position < head else None
     return respond(encode({"events": events, "next": following}))
 
 
@@ -93,7 +94,7 @@ async def projections(call: Call) -> web.Response:
 
 async def rebuild_projection(call: Call) -> web.Response:
     """``POST /api/projections/{name}/rebuild``: the view anew, swapped in while the service goes on."""
-    name, service = call.request.match_info["name"], call.service
+    name, service = call.named, call.service
     if name not in INLINE_NAMES:
         if name not in service.runner.standings:
             raise NotFound(f"there is no projection {name!r}")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import web
 
 if TYPE_CHECKING:
-    from jobsvc.http.edge import Call
+    from jobsvc.http.call import Call
 
 _FOLDER: Final = files("jobsvc.http") / "page"
 _HEADERS: Final = {

@@ -7,6 +7,7 @@ fault of ours says only that there was one, and under which request id to look f
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
@@ -157,7 +158,7 @@ def problem_response(error: JobsvcError, *, instance: str, request_id: str, clea
     response.headers["Cache-Control"] = "no-store"
     response.headers["X-Request-Id"] = request_id
     if isinstance(error, (Unavailable, SlowDown, TooManyActive)):
-        response.headers["Retry-After"] = str(_RETRY_AFTER_S)
+        response.headers["Retry-After"] = str(math.ceil(getattr(error, "retry_after_s", _RETRY_AFTER_S)))
     if isinstance(error, Unauthenticated):
         response.headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, MethodNotAllowed):

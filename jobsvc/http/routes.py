@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from jobsvc.domain.words import Role
-    from jobsvc.http.edge import Call
+    from jobsvc.http.call import Call
 
 _OWNERS: Final[frozenset[Role]] = frozenset({"guest", "user", "service", "operator"})
 _READERS: Final[frozenset[Role]] = _OWNERS | {"viewer"}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from jobsvc.domain.errors import JobsvcError
 from jobsvc.domain.moments import SECOND_US, rfc3339
 from jobsvc.http import bodies
-from jobsvc.http.edge import respond
+from jobsvc.http.call import respond
 from jobsvc.http.identity import COOKIE
 from jobsvc.http.problems import Unauthenticated
 from jobsvc.resource import encode
@@ -17,7 +17,7 @@ from jobsvc.resource import encode
 if TYPE_CHECKING:
     from aiohttp import web
 
-    from jobsvc.http.edge import Call
+    from jobsvc.http.call import Call
 
 _LINK_TTL_S: Final = 12 * 3600.0
 

@@ -17,14 +17,14 @@ from msgspec import UNSET, Struct, structs
 
 from jobsvc.answers import Answer
 from jobsvc.domain import commands as c
-from jobsvc.domain.errors import AccessDenied, InvalidCommand, JobNotFound, JobsvcError, Rejected
+from jobsvc.domain.errors import AccessDenied, InvalidCommand, JobNotFound, JobsvcError
 from jobsvc.domain.events import Failure
 from jobsvc.domain.ids import is_job_id
 from jobsvc.domain.moments import SECOND_US, rfc3339_or_none
 from jobsvc.http import bodies
-from jobsvc.http.edge import respond
-from jobsvc.http.jobs import lease_of
-from jobsvc.http.problems import TooLarge, problem
+from jobsvc.http.call import respond
+from jobsvc.http.problems import problem
+from jobsvc.http.several import decide_each
 from jobsvc.resource import JobResource, encode, job_resource
 from jobsvc.tokens import lease_token, read_lease_token
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from jobsvc.domain.job import Job
-    from jobsvc.http.edge import Call
+    from jobsvc.http.call import Call
     from jobsvc.http.service import Service
 
 
@@ -133,7 +133,7 @@ def _claim_name(call: Call, worker: str, claim_id: str) -> str:
 
 
 def _grant(service: Service, job: Job) -> Grant:
-    expires_at = lease_of(service, job)
+    expires_at = service.ledger.lease_of(job)
     token = lease_token(service.settings.secret, service.ledger.memory.epoch, job_id=job.id, fence=job.fence)
     resource = job_resource(job, lease_expires_at=expires_at)
     return Grant(resource, token, job.fence, rfc3339_or_none(expires_at))
@@ -170,24 +170,14 @@ async def release(call: Call) -> web.Response:
 async def reports(call: Call) -> web.Response:
     """``POST /api/worker/reports``: each report on its own, the results in order."""
     items = (await call.body(bodies.ReportsBody)).reports
-    if len(items) > call.service.settings.items_max:
-        raise TooLarge(f"reports holds at most {call.service.settings.items_max}")
-    commands: list[c.JobCommand] = []
-    refused: dict[int, JobsvcError] = {}
-    for place, item in enumerate(items):
-        try:
-            body = bodies.parse(bodies.AnyReport, item, depth_max=call.service.settings.json_depth_max)
-            commands.append(_command(call, body.job_id, body))
-        except Rejected as refusal:
-            refused[place] = refusal
-    results, _ = await call.service.ledger.execute_all(commands)
-    told = iter(results)
-    answers = [_result(call, refused[n] if n in refused else next(told)) for n in range(len(items))]
-    return respond(encode({"results": answers}))
+    results, _ = await decide_each(
+        call, items, shape=bodies.AnyReport, make=lambda body: _command(call, body.job_id, body)
+    )
+    return respond(encode({"results": [_result(call, result) for result in results]}))
 
 
 async def _report(call: Call, shape: type[bodies.Body]) -> web.Response:
-    command = _command(call, call.request.match_info["id"], await call.body(shape))
+    command = _command(call, call.named, await call.body(shape))
     answer = await call.service.ledger.execute(command)
     return respond(encode(_reported(call.service, answer)))
 
@@ -202,10 +192,10 @@ def _result(call: Call, result: Answer | JobsvcError) -> Any:  # noqa: ANN401  #
 def _reported(service: Service, answer: Answer) -> LeaseAnswer | dict[str, JobResource]:
     """What a worker is told: of a lease that goes on how it stands, of one that ended the job."""
     job = answer.job
-    expires_at = lease_of(service, job)
     if answer.outcome == "renewed":
-        return LeaseAnswer(rfc3339_or_none(expires_at), job.cancel_requested, rfc3339_or_none(job.deadline))
-    return {"job": job_resource(job, lease_expires_at=expires_at)}
+        expires_at = rfc3339_or_none(answer.lease_expires_at)
+        return LeaseAnswer(expires_at, job.cancel_requested, rfc3339_or_none(job.deadline))
+    return {"job": job_resource(job, lease_expires_at=service.ledger.lease_of(job))}
 
 
 def _command(call: Call, job_id: str, body: Any) -> c.JobCommand:  # noqa: ANN401  # any of the report bodies

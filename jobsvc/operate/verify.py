@@ -103,7 +103,7 @@ class _Walk:
             # Read before the records: what it names is there by then.
             head = await self._store.read_head()
             count = await self._read_on()
-            if count == ROWS_PER_PAGE_MAX or self.findings:
+            if count or self.findings:
                 continue
             if self.position < head.position:
                 self.found(self.position + 1, f"position {self.position + 1} is missing, up to {head.position}")

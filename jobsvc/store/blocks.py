@@ -39,8 +39,9 @@ def block(name: str, *, table: str = "", side: str = "", rows: int = 0) -> str:
         KeyError: There is no such block.
     """
     text = _blocks()[name].replace("{table}", table).replace("{side}", side)
-    if "{packed}" in text:
-        text = text.replace("{packed}", _blocks()["packed"])
+    for part in _PARTS:
+        if (mark := f"{{{part}}}") in text:
+            text = text.replace(mark, _blocks()[part])
     return _ROWS.sub(lambda mark: _values(int(mark[1]), rows=rows), text)
 
 
@@ -65,6 +66,10 @@ def create_view(view: str, *, table: str, side: str) -> list[str]:
     """
     names = [f"create_{view}", *(name for name in _blocks() if name.startswith(f"create_{view}_"))]
     return [block(name, table=table, side=side) for name in names]
+
+
+_PARTS: Final = ("packed", "size", "page_end")
+"""Blocks that stand in others, where their name is in braces."""
 
 
 @cache

@@ -44,12 +44,13 @@ CREATE TABLE {table} (
 ) STRICT, WITHOUT ROWID;
 
 -- name: create_history_by_owner
--- For an owner's list, newest first.
-CREATE INDEX history_{side}_by_owner ON {table} (owner, job_id);
+-- For an owner's list, newest first. Ended jobs only, as all of these: the active ones are in memory, and a create, whose
+-- every page touched is written to the log, has no index to keep.
+CREATE INDEX history_{side}_by_owner ON {table} (owner, job_id) WHERE finished_at IS NOT NULL;
 
 -- name: create_history_by_key
 -- For the list of a key, newest first.
-CREATE INDEX history_{side}_by_key ON {table} (key, job_id) WHERE key IS NOT NULL;
+CREATE INDEX history_{side}_by_key ON {table} (key, job_id) WHERE finished_at IS NOT NULL AND key IS NOT NULL;
 
 -- name: create_history_completed
 -- For the newest result of a key.
@@ -160,36 +161,65 @@ e.position || char(31) || e.job_id || char(31) || e.version || char(31) || e.typ
 || e.at || char(31) || octet_length(e.facts) || char(31) || coalesce(octet_length(e.payload), -1) || char(10)
 || e.facts || coalesce(e.payload, '')
 
+-- name: size
+-- How many bytes of one event grow with what its caller sent; read off the row's header, however large it is.
+octet_length(e.facts) + coalesce(octet_length(e.payload), 0)
+
+-- name: page_end
+-- Where a page of the sized events ends: a large one is the last of its page, so that a page is bounded in bytes too.
+SELECT max(position) FROM (SELECT position, sum(size) OVER (ORDER BY position) - size AS before FROM sized)
+WHERE before < :bytes_max
+
 -- name: events_of_log
 -- A page of the log.
-SELECT CAST(group_concat(line, '') AS BLOB) FROM (
-    SELECT '0' || char(31) || {packed} AS line
+WITH sized AS (
+    SELECT e.position AS position, {size} AS size
     FROM events AS e
     WHERE e.position > :after AND e.position <= :until
     ORDER BY e.position
     LIMIT :limit
+)
+SELECT CAST(group_concat(line, '') AS BLOB) FROM (
+    SELECT '0' || char(31) || {packed} AS line
+    FROM events AS e
+    WHERE e.position > :after AND e.position <= ({page_end})
+    ORDER BY e.position
 );
 
 -- name: events_of_owner
 -- A page of what happened under one owner.
-SELECT CAST(group_concat(line, '') AS BLOB) FROM (
-    SELECT '0' || char(31) || {packed} AS line
+WITH sized AS (
+    SELECT e.position AS position, {size} AS size
     FROM events AS e INDEXED BY events_by_owner
     WHERE e.owner = :owner AND e.position > :after AND e.position <= :until
     ORDER BY e.position
     LIMIT :limit
+)
+SELECT CAST(group_concat(line, '') AS BLOB) FROM (
+    SELECT '0' || char(31) || {packed} AS line
+    FROM events AS e INDEXED BY events_by_owner
+    WHERE e.owner = :owner AND e.position > :after AND e.position <= ({page_end})
+    ORDER BY e.position
 );
 
 -- name: events_of_job
 -- A page of one job's stream, all of it or what happened under one owner.
-SELECT CAST(group_concat(line, '') AS BLOB) FROM (
-    SELECT '0' || char(31) || {packed} AS line
+WITH sized AS (
+    SELECT e.position AS position, {size} AS size
     FROM events AS e
     WHERE
         e.job_id = :job_id AND e.position > :after AND e.position <= :until
         AND (:owner IS NULL OR e.owner = :owner)
     ORDER BY e.version
     LIMIT :limit
+)
+SELECT CAST(group_concat(line, '') AS BLOB) FROM (
+    SELECT '0' || char(31) || {packed} AS line
+    FROM events AS e
+    WHERE
+        e.job_id = :job_id AND e.position > :after AND e.position <= ({page_end})
+        AND (:owner IS NULL OR e.owner = :owner)
+    ORDER BY e.version
 );
 
 -- name: streams
@@ -273,31 +303,31 @@ GROUP BY w.key;
 -- == Reading views ==================================================================================================
 
 -- name: history_of_all
--- Jobs, newest first.
+-- Ended jobs, newest first.
 SELECT job_id, owner, kind, key, state, created_at, finished_at
 FROM history
 WHERE
-    job_id < :before AND (:kind IS NULL OR kind = :kind)
+    finished_at IS NOT NULL AND job_id < :before AND (:kind IS NULL OR kind = :kind)
     AND (:states IS NULL OR state IN (SELECT value FROM json_each(:states)))
 ORDER BY job_id DESC
 LIMIT :limit;
 
 -- name: history_of_owner
--- Jobs of one owner, newest first.
+-- Ended jobs of one owner, newest first.
 SELECT job_id, owner, kind, key, state, created_at, finished_at
 FROM history
 WHERE
-    owner = :owner AND job_id < :before AND (:kind IS NULL OR kind = :kind)
+    finished_at IS NOT NULL AND owner = :owner AND job_id < :before AND (:kind IS NULL OR kind = :kind)
     AND (:states IS NULL OR state IN (SELECT value FROM json_each(:states)))
 ORDER BY job_id DESC
 LIMIT :limit;
 
 -- name: history_of_key
--- Jobs of one key, newest first.
+-- Ended jobs of one key, newest first.
 SELECT job_id, owner, kind, key, state, created_at, finished_at
 FROM history
 WHERE
-    key = :key AND job_id < :before AND (:kind IS NULL OR kind = :kind)
+    finished_at IS NOT NULL AND key = :key AND job_id < :before AND (:kind IS NULL OR kind = :kind)
     AND (:owner IS NULL OR owner = :owner)
     AND (:states IS NULL OR state IN (SELECT value FROM json_each(:states)))
 ORDER BY job_id DESC

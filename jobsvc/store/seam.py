@@ -22,6 +22,9 @@ EVENTS_PER_APPEND_MAX: Final = 2048
 ROWS_PER_PAGE_MAX: Final = 2000
 """A longer read would pin the write-ahead log; read on from where the page ended."""
 
+BYTES_PER_PAGE_MAX: Final = 8_388_608
+"""An event that goes beyond this is the last of its page, however few came before it."""
+
 DedupKey = tuple[str, str, str]
 """(owner, kind, key): what is unique among active jobs."""
 
@@ -53,9 +56,9 @@ class Mark(Struct, frozen=True, gc=False):
 
     Attributes:
         principal: Who asked.
-        scope: Method and path.
+        scope: What it is about: ``request`` for an Idempotency-Key.
         key: The Idempotency-Key, ≤ 255 characters.
-        digest: SHA-256 of the body, hexadecimal.
+        digest: SHA-256 of method, path and body, hexadecimal.
         answer: What is needed to give the answer again, in the ledger's own JSON.
         expires_at: When it may be forgotten.
     """
@@ -154,7 +157,7 @@ class Record(Struct, frozen=True, gc=False):
 
 
 class HistoryQuery(Struct, frozen=True):
-    """Which jobs to list, newest first: all conditions hold; ``before`` is the last job of the page before."""
+    """Which ended jobs to list, newest first: all conditions hold; ``before`` is the last job of the page before."""
 
     limit: int
     owner: str | None = None
@@ -248,8 +251,8 @@ class Store(Protocol):
         """
         Up to *limit* (≤ 2,000) events above position *after* (and not above *until*), in order.
 
-        With *owner*, only those that happened under it; with *job_id*, only that job's. Fewer than *limit* means that
-        there were no more. Cost: an indexed read of one page.
+        With *owner*, only those that happened under it; with *job_id*, only that job's. A page of large events is
+        shorter than *limit*; only an empty one means that there are no more. Cost: an indexed read of one page.
         """
         ...
 
@@ -265,14 +268,19 @@ class Store(Protocol):
         self, *, after: int, limit: int, job_id: JobId | None = None, type: EventType | None = None
     ) -> Sequence[Record]:
         """
-        Up to *limit* (≤ 2,000) stored events above position *after*, byte for byte, in order.
+        Up to *limit* (≤ 2,000) stored events above position *after*, byte for byte, in order; fewer if they are large.
 
         With *job_id*, only that job's, by an index; with *type*, only those of that type, found by reading on.
         """
         ...
 
     async def read_history(self, query: HistoryQuery) -> Sequence[HistoryRow]:
-        """The rows of ``history`` that *query* asks for, newest first, at most 2,000."""
+        """
+        The rows of ``history`` that *query* asks for, ended jobs only, newest first, at most 2,000.
+
+        Active jobs are in the ledger's memory: whoever lists both takes that first, so that no job is missed that ends
+        in between.
+        """
         ...
 
     async def read_view(

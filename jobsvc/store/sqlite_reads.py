@@ -15,7 +15,16 @@ from jobsvc.domain.errors import UnreadableEvent, ViewMismatch
 from jobsvc.domain.job import Job, evolve
 from jobsvc.store import codec
 from jobsvc.store.blocks import block
-from jobsvc.store.seam import ROWS_PER_PAGE_MAX, Head, HistoryQuery, HistoryRow, KeyRow, Record, ViewName
+from jobsvc.store.seam import (
+    BYTES_PER_PAGE_MAX,
+    ROWS_PER_PAGE_MAX,
+    Head,
+    HistoryQuery,
+    HistoryRow,
+    KeyRow,
+    Record,
+    ViewName,
+)
 from jobsvc.store.sqlite_connections import SqliteConnections
 
 if TYPE_CHECKING:
@@ -23,7 +32,7 @@ if TYPE_CHECKING:
 
     from jobsvc.domain.events import Event, EventType
     from jobsvc.domain.words import JobId
-    from jobsvc.store.driver import RawConnection
+    from jobsvc.store.driver import RawConnection, Row
 
 POSITION_MAX: Final = 2**63 - 1
 EVENTS_PER_SLICE: Final = 128
@@ -85,12 +94,12 @@ class SqliteReads(SqliteConnections):
         """
         parameters = {"after": after, "limit": min(limit, ROWS_PER_PAGE_MAX), "job_id": job_id, "type": type}
         name = "records" if job_id is None else "records_of_job"
-        rows = await self._read(lambda raw: raw.execute(block(name), parameters).fetchall())
+        rows = await self._read(lambda raw: _bounded(iter(raw.execute(block(name), parameters).fetchone, None)))
         return [_record(*row) for row in rows]
 
     async def read_history(self, query: HistoryQuery) -> Sequence[HistoryRow]:
         """
-        The rows of ``history`` that *query* asks for, newest first.
+        The rows of ``history`` that *query* asks for, ended jobs only, newest first.
         """
         name = "all" if query.owner is None else "owner"
         name = name if query.key is None else "key"
@@ -133,7 +142,8 @@ def select_packed(raw: RawConnection, name: str, *, parameters: Mapping[str, Any
     """
     The page that the block *name* gives; empty for none.
     """
-    packed: bytes | None = raw.execute(block(name), parameters).fetchall()[0][0]
+    bounded = {"bytes_max": BYTES_PER_PAGE_MAX, **parameters}
+    packed: bytes | None = raw.execute(block(name), bounded).fetchall()[0][0]
     return packed or b""
 
 
@@ -200,6 +210,20 @@ def _active(job_id: JobId, position: int, state: str, body: bytes) -> Job:
 def _record(*columns: Any) -> Record:  # noqa: ANN401 - as many as the block ``records`` has
     values = dict(zip(Record.__struct_fields__, columns, strict=True))
     return Record(**(values | {"facts": values["facts"].encode()}))
+
+
+def _bounded(rows: Iterator[Row]) -> list[Row]:
+    """
+    The first of *rows*, up to the one that makes them too large for a page.
+    """
+    taken: list[Row] = []
+    size = 0
+    for row in rows:
+        taken.append(row)
+        size += sum(len(column) for column in row if isinstance(column, bytes | str))
+        if size > BYTES_PER_PAGE_MAX:
+            break
+    return taken
 
 
 def _unpack(packed: bytes) -> Iterator[tuple[int, Event]]:

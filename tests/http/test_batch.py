@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from jobsvc.domain.moments import rfc3339
+
 if TYPE_CHECKING:
     from tests.http.client import JSON, Answer, Caller
     from tests.http.world import World
@@ -122,3 +124,21 @@ def without_request_ids(answer: Answer) -> list[JSON]:
     return [
         {name: value for name, value in result.items() if name != "request_id"} for result in answer.body["results"]
     ]
+
+
+async def test_a_replayed_batch_has_every_result_in_its_place(world: World) -> None:
+    """
+    A job refused the first time is refused again in its place, even where it would be allowed by now.
+    """
+    late = rfc3339(world.clock.now() + 30 * 86_400 * 1_000_000 + 20 * 1_000_000)
+    jobs = [{"kind": "work", "run_at": late}, {"kind": "work"}]
+    headers = {"Idempotency-Key": "once"}
+    first = await world.guest.post("/api/jobs/batch", {"jobs": jobs}, headers=headers)
+    world.clock.advance(60)
+
+    again = await world.guest.post("/api/jobs/batch", {"jobs": jobs}, headers=headers)
+
+    assert [422, 201] == [result["status"] for result in first.body["results"]]
+    assert [422, 201] == [result["status"] for result in again.body["results"]]
+    assert first.body["results"][0]["errors"] == again.body["results"][0]["errors"]
+    assert first.body["results"][1]["job"]["id"] == again.body["results"][1]["job"]["id"]

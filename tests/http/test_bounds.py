@@ -4,6 +4,8 @@ import asyncio
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+import pytest
+
 if TYPE_CHECKING:
     from tests.http.conftest import Starter
     from tests.http.world import World
@@ -146,3 +148,15 @@ async def test_the_bounds_are_settings(start: Starter) -> None:
     ]
 
     assert [413, 422, 413, 400] == [answer.status for answer in answers]
+
+
+@pytest.mark.parametrize("number", ["9" * 19, "0" * 12 + "9999", "9" * 5_000])
+async def test_a_number_too_long_is_refused(world: World, number: str) -> None:
+    """
+    However it is written, a number beyond its bound is 422 and never a fault of ours.
+    """
+    job = await world.guest.made()
+
+    answer = await world.guest.get(f"/api/jobs/{job['id']}/events", limit=number)
+
+    assert (422, "invalid", "/limit") == (answer.status, answer.code, answer.pointer)

@@ -215,8 +215,8 @@ async def test_with_both_key_decides_and_url_is_kept(world: World) -> None:
 @pytest.mark.parametrize(
     ("fields", "pointer"),
     [
-        ({"unknown": 1}, ""),
-        ({"dedup": {"unknown": 1}}, "/dedup"),
+        ({"unknown": 1}, "/unknown"),
+        ({"dedup": {"unknown": 1}}, "/dedup/unknown"),
         ({"kind": "UPPER"}, "/kind"),
         ({"kind": ""}, "/kind"),
         ({"kind": "a" * 65}, "/kind"),

@@ -137,3 +137,18 @@ async def test_a_wait_out_of_bounds_is_refused(world: World) -> None:
     answers = [await world.guest.get("/api/stream", wait_s=wait_s) for wait_s in (-1, "x", 1_000)]
 
     assert [(422, "invalid")] * 3 == [(answer.status, answer.code) for answer in answers]
+
+
+async def test_a_long_poll_brings_a_page_and_not_the_backlog(world: World) -> None:
+    """
+    It answers with the first frames that are due, however many more wait, and its cursor goes on from there.
+    """
+    start = (await world.guest.get("/api/jobs/active")).body["cursor"]
+    jobs = [{"kind": "work", "key": f"k{number}"} for number in range(400)]
+    await world.guest.post("/api/jobs/batch", {"jobs": jobs})
+
+    first = (await world.guest.get("/api/stream", after=start, wait_s=5)).body
+    second = (await world.guest.get("/api/stream", after=first["cursor"], wait_s=5)).body
+
+    counts = [sum(frame["event"] == "job" for frame in page["frames"]) for page in (first, second)]
+    assert [256, 144] == counts

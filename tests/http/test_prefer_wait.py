@@ -88,3 +88,17 @@ async def test_a_caller_that_hangs_up_leaves_the_job_and_no_waiter(world: World)
 
     await until(lambda: len(world.service.ledger.job_waiters) == 0)
     assert 1 == len(await world.guest.active())
+
+
+async def test_a_replayed_create_is_not_held_for_an_end_that_has_been(world: World) -> None:
+    """
+    The answer repeated is as of then, but the wait is for now: a job that ended meanwhile is told at once.
+    """
+    headers = {"Idempotency-Key": "once", "Prefer": "wait=30"}
+    created = await world.guest.create(headers={"Idempotency-Key": "once"})
+    await world.worker.complete(await world.worker.claim())
+
+    async with asyncio.timeout(5):
+        again = await world.guest.create(headers=headers)
+
+    assert (201, "completed", created.job["id"]) == (again.status, again.job["state"], again.job["id"])

@@ -318,13 +318,13 @@ async def test_a_made_up_lease_token_reports_nothing(world: World, change: str) 
         ("progress", {"percent": "half"}, "/percent"),
         ("progress", {"message": "m" * 1_001}, "/message"),
         ("progress", {"data": "d" * 4_096}, "/data"),
-        ("fail", {}, ""),
+        ("fail", {}, "/error"),
         ("fail", {"error": {"code": ""}}, "/error/code"),
         ("fail", {"error": {"code": "x", "message": "m" * 1_001}}, "/error/message"),
         ("fail", {"error": ERROR, "retry_after_s": -1}, "/retry_after_s"),
-        ("heartbeat", {"unknown": 1}, ""),
-        ("complete", {"unknown": 1}, ""),
-        ("release", {"unknown": 1}, ""),
+        ("heartbeat", {"unknown": 1}, "/unknown"),
+        ("complete", {"unknown": 1}, "/unknown"),
+        ("release", {"unknown": 1}, "/unknown"),
     ],
 )
 async def test_a_report_out_of_bounds_is_refused(world: World, verb: str, fields: JSON, pointer: str) -> None:
@@ -453,3 +453,20 @@ async def test_of_two_that_complete_at_once_one_wins(world: World) -> None:
     assert [200] + [409] * 9 == sorted(answer.status for answer in answers)
     (won,) = [n for n, answer in enumerate(answers) if answer.status == 200]
     assert won == job["result"]
+
+
+async def test_a_heartbeat_before_the_end_in_one_request_tells_its_lease(world: World) -> None:
+    """
+    Each report is answered as of its own place in the request.
+    """
+    grant = await granted(world)
+    reports = [
+        {"job_id": grant.id, "lease_token": grant.lease_token, "report": "heartbeat"},
+        {"job_id": grant.id, "lease_token": grant.lease_token, "report": "complete", "result": 1},
+    ]
+
+    answer = await world.worker.post("/api/worker/reports", {"reports": reports})
+
+    heartbeat, completed = answer.body["results"]
+    assert heartbeat["lease_expires_at"] is not None
+    assert "completed" == completed["job"]["state"]

@@ -190,7 +190,27 @@ async def test_pages_are_bounded(store: SqliteStore) -> None:
     assert [2_000, 1] == [len(page) for page in pages]
     assert len(await store.read_records(after=0, limit=9_999)) == 2_000
     assert len(await store.read_view("active", after="", limit=9_999)) == 2_000
-    assert len(await store.read_history(HistoryQuery(limit=9_999))) == 2_000
+    assert len(await store.read_view("history", after="", limit=9_999)) == 2_000
+
+
+async def test_a_page_of_large_events_ends_early(store: SqliteStore) -> None:
+    """
+    A page is bounded in bytes as well, by whatever it is read; reading on from where it ended gives the rest.
+    """
+    history = History()
+    for number in range(20):
+        history.create(number, raw=b'"%b"' % (b"x" * 1_000_000))
+    await store.append(history.batch(), decided_at=0)
+
+    pages = [await store.read_events(after=0, limit=2_000)]
+    while page := await store.read_events(after=pages[-1][-1].position, limit=2_000):
+        pages.append(page)
+
+    assert [9, 9, 2] == [len(page) for page in pages]
+    assert list(range(1, 21)) == [event.position for page in pages for event in page]
+    assert len(await store.read_events(after=0, limit=2_000, owner="user:ada")) == 9
+    assert [1] == [event.position for event in await store.read_events(after=0, limit=2_000, job_id=job_id(0))]
+    assert len(await store.read_records(after=0, limit=2_000)) <= 9
 
 
 async def test_events_are_read_by_owner_by_job_and_up_to_a_position(store: SqliteStore) -> None:
@@ -264,12 +284,14 @@ async def test_a_look_up_answers_all_kinds_of_needs_at_once(store: SqliteStore) 
 
 async def test_history_is_listed_newest_first_by_every_condition(store: SqliteStore) -> None:
     """
-    Owner, kind, key and states narrow the list, and ``before`` reads on.
+    Owner, kind, key and states narrow the list, ``before`` reads on, and no active job is in it.
     """
     history = History()
     for number in range(6):
         history.create(number, owner=f"user:{number % 2}", key=f"key-{number % 3}")
-    history.start(0)
+        history.start(number)
+        history.complete(number)
+    history.create(6, owner="user:0", key="key-0")
     await store.append(history.batch(), decided_at=0)
 
     async def listed(query: HistoryQuery) -> list[int]:
@@ -280,7 +302,8 @@ async def test_history_is_listed_newest_first_by_every_condition(store: SqliteSt
     assert [4, 2, 0] == await listed(HistoryQuery(limit=9, owner="user:0"))
     assert [3, 0] == await listed(HistoryQuery(limit=9, key="key-0"))
     assert [0] == await listed(HistoryQuery(limit=9, key="key-0", owner="user:0", kind="post"))
-    assert [0] == await listed(HistoryQuery(limit=9, states=frozenset({"running"})))
+    assert [5] == await listed(HistoryQuery(limit=1, states=frozenset({"completed"})))
+    assert [] == await listed(HistoryQuery(limit=9, states=frozenset({"queued"})))
     assert [] == await listed(HistoryQuery(limit=9, states=frozenset()))
     assert [] == await listed(HistoryQuery(limit=9, owner="user:0", kind="other"))
 
@@ -317,7 +340,8 @@ async def test_a_shadow_takes_the_views_place_only_if_it_saw_everything(store: S
         assert history.events[1:] == behind.value.events
         await store.swap_shadow("history", built_to=2)
 
-    assert [job_id(2), job_id(1)] == [row.job_id for row in await store.read_history(HistoryQuery(limit=9))]
+    rows = list(rows_of(list(history.jobs.values())).values())
+    assert rows == await store.read_view("history", after="", limit=9)
     history.create(3)
     await store.append(history.batch(), decided_at=2)
     assert len(await store.read_view("history", after="", limit=9)) == 3

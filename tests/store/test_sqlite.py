@@ -11,7 +11,7 @@ from pysqlite3 import OperationalError
 
 from jobsvc.domain.errors import Corrupt, StoreDown
 from jobsvc.store import driver
-from jobsvc.store.seam import HistoryQuery, Needs
+from jobsvc.store.seam import Needs
 from jobsvc.store.sqlite import SqliteStore
 from tests.store.failing_driver import FailingConnect
 from tests.store.histories import History, chain_of, job_id
@@ -289,7 +289,7 @@ async def _assert_sound(store: SqliteStore, history: History) -> None:
     records = await store.read_records(after=0, limit=99)
     assert [record.position for record in records] == list(range(1, head.position + 1))
     assert chain_of(records) == head.chain
-    assert len(await store.read_history(HistoryQuery(limit=9))) == len(history.jobs)
+    assert len(await store.read_view("history", after="", limit=9)) == len(history.jobs)
 
 
 def _erase(raw: RawConnection, *, begin: bool = True) -> None:

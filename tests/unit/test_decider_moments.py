@@ -100,11 +100,11 @@ def test_the_third_lapse_fails_the_job() -> None:
 
     answer = running.when(c.Lapse(JOB))
 
-    failure = answer.then(Failed(4, 3)).events[0].payload.failure
+    failure = answer.then(Failed(4, 3, attempt=0)).events[0].payload.failure
     assert failure is not None
     assert "worker_lost" == failure.code
     ended = answer.then_state("failed")
-    assert (3, failure) == (ended.lost_leases, ended.failure)
+    assert (3, 0, failure) == (ended.lost_leases, ended.attempt, ended.failure)
 
 
 def test_the_third_lapse_makes_the_followup() -> None:
@@ -115,7 +115,7 @@ def test_the_third_lapse_makes_the_followup() -> None:
 
     answer = running.when(c.Lapse(JOB))
 
-    answer.then(Failed(4, 3, followed_by=SPARE), FOLLOWER)
+    answer.then(Failed(4, 3, followed_by=SPARE, attempt=0), FOLLOWER)
 
 
 def test_a_lapse_cancels_a_cancelling_job() -> None:
@@ -126,7 +126,7 @@ def test_a_lapse_cancels_a_cancelling_job() -> None:
 
     answer = cancelling.when(c.Lapse(JOB))
 
-    answer.then(Cancelled(2))
+    answer.then(Cancelled(2, attempt=0))
     assert "requested" == answer.then_state("cancelled").reason
 
 
@@ -274,8 +274,8 @@ def test_a_grace_or_lapse_that_cancels_makes_no_followup() -> None:
 
     answers = [cancelling.when(c.EndGrace(JOB)), cancelling.when(c.Lapse(JOB))]
 
-    for answer in answers:
-        answer.then(Cancelled(2))
+    answers[0].then(Cancelled(2))
+    answers[1].then(Cancelled(2, attempt=0))
 
 
 def test_a_moment_of_no_job_is_not_found() -> None:

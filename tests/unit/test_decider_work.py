@@ -343,8 +343,8 @@ def test_a_release_of_a_cancelling_job_cancels_it() -> None:
 
     answer = cancelling.when(release())
 
-    answer.then(Cancelled(2, report=GIVEN_BACK))
-    assert "requested" == answer.then_state("cancelled").reason
+    answer.then(Cancelled(2, report=GIVEN_BACK, attempt=0))
+    assert ("requested", 0) == (answer.then_state("cancelled").reason, answer.then_state("cancelled").attempt)
 
 
 def test_fail_and_release_need_the_current_fence_of_a_held_job() -> None:
@@ -422,7 +422,7 @@ def test_a_cancelled_job_makes_no_followup() -> None:
     answers = [cancelling.when(command) for command in (fail(), release(), complete())]
 
     answers[0].then(Cancelled(2, report=BROKE))
-    answers[1].then(Cancelled(2, report=GIVEN_BACK))
+    answers[1].then(Cancelled(2, report=GIVEN_BACK, attempt=0))
     answers[2].then(Completed(DONE))
 
 

@@ -1,0 +1,182 @@
+"""
+The call: one request with who sent it, as a handler is given it, and the JSON that a handler answers.
+
+What a request says is read here, within its bounds; what it means is the handlers' business, and how it came to be
+called the edge's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+from aiohttp import web
+
+from jobsvc.answers import MarkRequest
+from jobsvc.domain.errors import AccessDenied, InvalidCommand
+from jobsvc.domain.words import Principal
+from jobsvc.http.bodies import parse
+from jobsvc.http.problems import Malformed, TooLarge, UnsupportedMediaType
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from jobsvc.http.identity import Credential
+    from jobsvc.http.service import Service
+
+_OWNER: Final = re.compile(r"(guest|user):[!-~]{1,200}")
+_SCOPE: Final = "request"
+"""What a mark of an Idempotency-Key is about; other marks are about other things."""
+_DIGITS_MAX: Final = 18
+"""More would not fit where positions and versions are kept."""
+
+
+class Call:
+    """
+    One request with who sent it: what a handler is given.
+
+    ``named`` is what the path names in the place of its parameter: a job's id, a projection.
+    """
+
+    __slots__ = ("credential", "named", "request", "request_id", "service")
+
+    def __init__(self, request: web.BaseRequest, service: Service, request_id: str, *, named: str) -> None:
+        self.request = request
+        self.service = service
+        self.credential: Credential | None = None
+        self.request_id = request_id
+        self.named = named
+
+    @property
+    def principal(self) -> Principal:
+        """Who asks. Routes that take anybody do not ask for it."""
+        if self.credential is None:
+            raise AccessDenied
+        return self.credential.bearer.principal
+
+    def acting(self, owner: str | None) -> Principal:
+        """
+        Who asks, acting for *owner* where the role has none of its own.
+
+        Raises:
+            InvalidCommand: A service named no owner, or what was named is no owner.
+            AccessDenied: A guest or user named another.
+        """
+        principal = self.principal
+        if owner is not None and _OWNER.fullmatch(owner) is None:
+            message = "an owner is guest:<id> or user:<id>"
+            raise InvalidCommand(message, pointer="/owner")
+        if principal.owner is not None:
+            if owner not in (None, principal.owner):
+                raise AccessDenied
+            return principal
+        if owner is None and principal.role == "service":
+            message = "a service says for which owner it acts"
+            raise InvalidCommand(message, pointer="/owner")
+        return Principal(principal.role, principal.subject, owner, principal.kinds)
+
+    def query(self, name: str) -> str | None:
+        """The query parameter *name*, if it was sent."""
+        return self.request.query.get(name)
+
+    def whole_number(self, name: str, *, default: int, least: int, most: int) -> int:
+        """
+        The query parameter *name* as a number within bounds.
+
+        Raises:
+            InvalidCommand: It is none.
+        """
+        text = self.query(name)
+        if text is None:
+            return default
+        if not (text.isascii() and text.isdigit() and len(text) <= _DIGITS_MAX and least <= int(text) <= most):
+            message = f"{name} is a whole number from {least} to {most}"
+            raise InvalidCommand(message, pointer=f"/{name}")
+        return int(text)
+
+    def seconds(self, name: str, *, most: float) -> float | None:
+        """
+        The query parameter *name* as a length of time from 0 to *most*, None if it was not sent.
+
+        Raises:
+            InvalidCommand: It is none.
+        """
+        text = self.query(name)
+        return None if text is None else seconds(text, name, most=most)
+
+    async def content(self) -> bytes:
+        """
+        The body as sent.
+
+        Raises:
+            TooLarge, UnsupportedMediaType, Malformed: It is more than may be, not JSON, or cannot be decoded.
+        """
+        try:
+            stream = self.request.content
+            # Mostly the body came with the head and there is nothing to wait for.
+            content = stream.read_nowait() if stream.is_eof() else await self.request.read()
+        except web.HTTPRequestEntityTooLarge as error:
+            raise _too_large(self.service.settings.body_bytes_max) from error
+        except web.RequestPayloadError as error:
+            message = "the body is not what its Content-Encoding or Transfer-Encoding says"
+            raise Malformed(message) from error
+        if len(content) > self.service.settings.body_bytes_max:
+            raise _too_large(self.service.settings.body_bytes_max)
+        if content and self.request.content_type != "application/json":
+            raise UnsupportedMediaType
+        return content
+
+    async def body(self, shape: type[Any]) -> Any:  # noqa: ANN401  # an instance of *shape*
+        """The body as a record of *shape*; an absent body is an empty object."""
+        return self.parse(shape, await self.content())
+
+    def parse(self, shape: type[Any], content: bytes) -> Any:  # noqa: ANN401  # an instance of *shape*
+        """*content* as a record of *shape*."""
+        return parse(shape, content or b"{}", depth_max=self.service.settings.json_depth_max)
+
+    def mark(self, content: bytes) -> MarkRequest | None:
+        """
+        What the request's Idempotency-Key asks to be remembered, if it has one.
+
+        Raises:
+            InvalidCommand: The key is empty or too long.
+        """
+        key = self.request.headers.get("Idempotency-Key")
+        if key is None:
+            return None
+        longest = self.service.settings.idempotency_key_characters_max
+        if not (0 < len(key) <= longest and key.isascii() and key.isprintable()):
+            message = f"an Idempotency-Key has 1 to {longest} printable ASCII characters"
+            raise InvalidCommand(message)
+        # The key is one for all that the caller does: the same one for another path is another request.
+        target = f"{self.request.method} {self.request.path}\n".encode()
+        digest = hashlib.sha256(target + content).hexdigest()
+        return MarkRequest(self.principal.actor, _SCOPE, key, digest)
+
+
+def respond(content: bytes, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    """A JSON answer that nobody may keep."""
+    return web.Response(
+        body=content, status=status, headers=_JSON_HEADERS | dict(headers) if headers else _JSON_HEADERS
+    )
+
+
+_JSON_HEADERS: Final = {"Content-Type": "application/json", "Cache-Control": "no-store"}
+
+
+def _too_large(bytes_max: int) -> TooLarge:
+    return TooLarge(f"a body holds at most {bytes_max} bytes")
+
+
+def seconds(text: str, name: str, *, most: float) -> float:
+    """
+    *text* as a length of time from 0 to *most*.
+
+    Raises:
+        InvalidCommand: It is none.
+    """
+    if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", text, re.ASCII) is None or float(text) > most:
+        message = f"{name} is a number of seconds from 0 to {most:g}"
+        raise InvalidCommand(message, pointer=f"/{name}")
+    return float(text)
