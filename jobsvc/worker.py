@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 LEASE_S: Final = 30.0
 CLAIM_WAIT_S: Final = 25.0
+GIVE_BACK_S: Final = 5.0
+"""How long a stop may take over a claim that was under way; after that its leases lapse."""
 BEATS_PER_LEASE: Final = 3
 """Two heartbeats in a row may be lost and the lease still lives."""
 
@@ -270,11 +272,14 @@ class Worker:
         """
         if self._asking is None:
             return
-        with contextlib.suppress(ClientError):
-            for grant in await self._claim(self._asking, wait_s=0):
-                if grant.lease_token not in self._held:
-                    body = {"lease_token": grant.lease_token}
-                    await self._client.call("POST", f"/api/worker/jobs/{grant.job.id}/release", body=body, repeat=True)
+        with contextlib.suppress(ClientError, TimeoutError):
+            await asyncio.wait_for(self._release_claimed(self._asking), GIVE_BACK_S)
+
+    async def _release_claimed(self, claim_id: str) -> None:
+        for grant in await self._claim(claim_id, wait_s=0):
+            if grant.lease_token not in self._held:
+                body = {"lease_token": grant.lease_token}
+                await self._client.call("POST", f"/api/worker/jobs/{grant.job.id}/release", body=body, repeat=True)
 
     async def _claim_for_ever(self) -> None:
         backoff = Backoff()
