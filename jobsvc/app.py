@@ -2,7 +2,7 @@
 The composition root: settings to store, store to ledger, ledger to feed and sweeper, all of it to routes.
 
 Everything is made here once and handed on as plain values; nothing reaches for a global. Starting goes down the list,
-stopping up again: first nobody new, then streams and waits end, then what was queued is written, then the store closes.
+stopping up again: streams and waits end, then nobody new comes, then what was queued is written, then the store closes.
 """
 
 from __future__ import annotations

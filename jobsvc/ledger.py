@@ -429,7 +429,8 @@ class Ledger:
             self._metrics.commits.inc()
             self._metrics.commit_s.observe((self._clock.elapsed() - begun) / SECOND_US)
             self._metrics.batch_commands.observe(len(batch))
-            log("ledger.committed", position=head.position, count=len(stage.changes))
+            duration_ms = (self._clock.elapsed() - begun) / 1000
+            log("ledger.committed", position=head.position, count=len(stage.changes), duration_ms=duration_ms)
             self._publish(stage.changes)
         for entry in batch:
             self._answer(entry)

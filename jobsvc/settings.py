@@ -106,9 +106,6 @@ class Settings:
     guest_run_at_max_s: Seconds = 30.0 * _DAY_S
     """How far ahead a guest or user may schedule."""
 
-    ticket_ttl_s: Seconds = 60.0
-    """How long a stream ticket may be used, once."""
-
     link_code_ttl_s: Seconds = 600.0
     """How long the dashboard link printed at start may be used, once."""
 
@@ -142,7 +139,7 @@ class Settings:
     """Characters of a progress or error message, and of a reason."""
 
     worker_characters_max: Count = 200
-    """Characters of a worker's name and of a claim id."""
+    """Characters of a worker's name."""
 
     idempotency_key_characters_max: Annotated[int, Meta(ge=1, le=255)] = 255
     """Characters of an Idempotency-Key."""

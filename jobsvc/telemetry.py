@@ -76,35 +76,19 @@ class Fields(TypedDict, total=False):
     """
     What a log line may tell besides its event. None stands for nothing, and is left out.
 
-    ``owner_kind`` is guest or user: which of them it was is nobody's business in a log. ``cause`` is the type and the
-    text of an exception of ours or the driver's, which carry no payloads.
+    ``cause`` is the type and the text of an exception of ours or the driver's, which carry no payloads.
     """
 
-    job_id: str | None
-    kind: str | None
-    owner_kind: str | None
-    role: str | None
     actor: str | None
-    worker: str | None
     position: int | None
-    version: int | None
-    attempt: int | None
-    fence: int | None
-    event_type: str | None
     epoch: str | None
     code: str | None
     reason: str | None
     cause: str | None
     request_id: str | None
     method: str | None
-    route: str | None
-    status: int | None
-    address: str | None
-    verb: str | None
     projection: str | None
     count: int | None
-    queued: int | None
-    lag_events: int | None
     duration_ms: float | None
 
 
@@ -215,7 +199,6 @@ class Metrics:
     def _declare_streams(self) -> None:
         self.streams_open = self._gauge("streams_open", "Streams that are connected.")
         self.streams_opened = self._counter("streams_opened", "Streams begun, by transport.", "transport")
-        self.frames = self._counter("stream_frames", "Frames written, counted once a stream.")
         self.resets = self._counter("stream_resets", "Cursors that could not be resumed, by reason.", "reason")
         self.byes = self._counter("stream_byes", "Streams told to go, by reason.", "reason")
         self.stalls = self._counter("stream_stalls", "Streams cut because nobody read them.")

@@ -36,7 +36,6 @@ JOBS_AT_ONCE: Final = 8
 """Each of the workers."""
 SUBMITTED_AT_ONCE: Final = 8
 STEP_S: Final = 0.55
-PROGRESS_S: Final = 0.1
 STEPS: Final = ((10.0, "opening the post"), (40.0, "reading replies"), (75.0, "keeping the pictures"))
 TOKEN_TTL_S: Final = 3_600.0
 ANSWER_S: Final = 5.0

@@ -48,7 +48,8 @@ async def _opened(database: Path, *, read_only: bool) -> AsyncIterator[SqliteSto
     try:
         await store.open_as_is()
     except StoreDown as error:
-        raise Misused(error.message) from error
+        beside = "" if read_only else "; a running service rebuilds a view with POST /api/projections/NAME/rebuild"
+        raise Misused(error.message + beside) from error
     try:
         yield store
     except (Corrupt, StoreDown) as error:

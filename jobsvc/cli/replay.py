@@ -105,13 +105,19 @@ def _print(replayed: Replayed, output: str) -> None:
 
 
 def _shown(key: str, row: Any) -> Any:  # noqa: ANN401  # whatever the projection's rows are
+    from msgspec import structs
+
     from jobsvc.domain.job import Job
+    from jobsvc.domain.moments import rfc3339, rfc3339_or_none
     from jobsvc.resource import job_resource
     from jobsvc.store.seam import HistoryRow, KeyRow
 
     if isinstance(row, Job):
         return job_resource(row)
-    return row if isinstance(row, (KeyRow, HistoryRow)) else {"key": key, "row": row}
+    if isinstance(row, HistoryRow):
+        ended = {"created_at": rfc3339(row.created_at), "finished_at": rfc3339_or_none(row.finished_at)}
+        return structs.asdict(row) | ended
+    return row if isinstance(row, KeyRow) else {"key": key, "row": row}
 
 
 def _print_refused(refused: list[RefusedToday], output: str) -> None:

@@ -19,7 +19,7 @@ The errors, split by who must act. No HTTP here: http/problems.py maps codes to 
     │   ├── StoreBusy             the queue is full
     │   ├── StoreDown             the commit failed, or its outcome is unknown
     │   └── Draining              the service is going away
-    └── Corrupt                   the operator must act, now; the service stops
+    └── Corrupt                   the operator must act, now
         ├── UnreadableEvent       a row of the log does not decode
         └── ViewMismatch          a view is not what its replay gives
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 
 import msgspec
 from msgspec import Meta, Raw, Struct
@@ -186,7 +186,6 @@ class ReleaseReport(Body, frozen=True, tag="release", tag_field="report"):
 
 
 AnyReport = HeartbeatReport | ProgressReport | CompleteReport | FailReport | ReleaseReport
-ReportName = Literal["heartbeat", "progress", "complete", "fail", "release"]
 
 
 @lru_cache(maxsize=64)

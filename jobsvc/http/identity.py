@@ -92,7 +92,6 @@ class Identity:
         self._bearers: OrderedDict[str, Bearer] = OrderedDict()
         self._guests_made: OrderedDict[str, deque[int]] = OrderedDict()
         self._hosts = _hosts_of(settings)
-        self.tickets = OneUseCodes(clock, ttl_us=int(settings.ticket_ttl_s * SECOND_US))
         self.links = OneUseCodes(clock, ttl_us=int(settings.link_code_ttl_s * SECOND_US))
 
     # Proving
@@ -119,15 +118,6 @@ class Identity:
             raise Unauthenticated
         self.check_origin(request)
         return Credential(bearer, cookie, cookie=True)
-
-    def read_token(self, text: str) -> Bearer:
-        """
-        What *text* proves as a bearer token.
-
-        Raises:
-            Unauthenticated: Nothing.
-        """
-        return self._read(text)
 
     def _read(self, text: str) -> Bearer:
         now = self._clock.now()

@@ -1,7 +1,7 @@
 """
 What the handlers are given: the parts of the running service, in one frozen record.
 
-Composed in app.py, reached by its AppKey. Nothing is looked up by name and nothing is made here.
+Composed in app.py and handed on with each call. Nothing is looked up by name and nothing is made here.
 """
 
 from __future__ import annotations

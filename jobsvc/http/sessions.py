@@ -1,5 +1,5 @@
 """
-Sessions: guests, the one-use link of the dashboard, and stream tickets.
+Sessions: guests, and the one-use link of the dashboard.
 """
 
 from __future__ import annotations

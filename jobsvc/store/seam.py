@@ -171,7 +171,7 @@ ViewName = Literal["active", "keys", "history"]
 
 
 class ViewProgress(Struct, frozen=True):
-    """How far a catch-up projection is: its checkpoint, and why it is held, if it is."""
+    """How far a catch-up projection is: its version, its checkpoint, and how many rows it has."""
 
     name: str
     version: int
