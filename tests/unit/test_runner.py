@@ -21,10 +21,11 @@ from tests.store.failing_driver import FailingConnect
 from tests.store.histories import History, job_id
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
     from pathlib import Path
 
     from jobsvc.domain.events import Event
+    from jobsvc.store.seam import ViewProgress
 
 PATIENCE_S = 10.0
 
@@ -459,3 +460,46 @@ async def test_begun_anew_while_it_looks_it_does_not_think_itself_done(store: Ga
         rows = await counted(store)
 
     assert {"job.created": 2, "job.started": 2, "job.completed": 2} == rows
+
+
+class ForgetfulStore(SqliteStore):
+    """
+    A store that, once, neither takes rows nor knows where a projection is.
+    """
+
+    faulty = False
+
+    async def write_rows(self, *rows: Any, **bounds: Any) -> None:  # noqa: ANN401  # passed on
+        """
+        As the store writes, but when it is faulty.
+        """
+        if self.faulty:
+            raise Conflict
+        await super().write_rows(*rows, **bounds)
+
+    async def read_checkpoints(self) -> Mapping[str, ViewProgress]:
+        """
+        As the store knows, but once when it is faulty, after which it is not.
+        """
+        if self.faulty:
+            self.faulty = False
+            raise StoreDown
+        return await super().read_checkpoints()
+
+
+async def test_a_checkpoint_that_cannot_be_asked_for_is_outlived(tmp_path: Path) -> None:
+    """
+    The runner goes on when the store answers again, and nothing is counted twice.
+    """
+    history, store = History(), ForgetfulStore(tmp_path / "log.db")
+    await store.open()
+    async with running(store, Counts()) as (runner, _):
+        store.faulty = True
+        await grow(store, history, 1)
+        runner.notice()
+
+        await until(lambda: runner.standings["counts"].position == 3)
+
+    assert {"job.created": 1, "job.started": 1, "job.completed": 1} == await counted(store)
+    assert runner.standings["counts"].failure is None
+    await store.close()
