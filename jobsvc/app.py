@@ -23,6 +23,7 @@ from jobsvc.domain.words import Principal
 from jobsvc.feed import Feed
 from jobsvc.http.edge import dispatching
 from jobsvc.http.identity import Identity
+from jobsvc.http.revocations import Revocations
 from jobsvc.http.routes import ROUTES
 from jobsvc.http.service import Service
 from jobsvc.http.streams import Streams
@@ -99,13 +100,14 @@ async def running(
     ledger.on_commit += [feed.publish, observing(metrics)]
     sweeper = Sweeper(ledger, store, clock)
     sweeper.start()
-    streams = Streams(feed, ledger, settings, clock=clock, metrics=metrics)
+    revocations = Revocations(store, ledger, clock, ttl_s=settings.revocation_ttl_s)
+    streams = Streams(feed, ledger, settings, clock=clock, metrics=metrics, revocations=revocations)
     runner = Runner(store, CATCH_UP, tell=_tell_parked)
     await runner.start()
     ledger.on_commit.append(runner.notice)
-    identity = Identity(settings, clock)
+    identity = Identity(settings, clock, revocations)
     try:
-        yield Service(settings, clock, store, ledger, feed, identity, streams, runner, metrics)
+        yield Service(settings, clock, store, ledger, feed, identity, revocations, streams, runner, metrics)
     finally:
         await runner.stop()
         await sweeper.stop()

@@ -23,7 +23,7 @@ from jobsvc.domain.moments import SECOND_US
 from jobsvc.domain.words import JobId
 from jobsvc.leases import Leases
 from jobsvc.ready import ReadyLine
-from jobsvc.store.seam import Needs
+from jobsvc.store.seam import Mark, Needs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -77,7 +77,13 @@ class Undo(Struct, frozen=True):
     commands: tuple[c.Release, ...]
 
 
-Work = c.JobCommand | c.Claim | Several | Undo | Flush
+class Remember(Struct, frozen=True):
+    """This mark is to be kept, about something that is no job: a revocation."""
+
+    mark: Mark
+
+
+Work = c.JobCommand | c.Claim | Several | Undo | Flush | Remember
 """What may wait in the ledger's queue."""
 
 
@@ -175,7 +181,7 @@ class Desk:
                 marks.add(mark.mark_key)
             for command in work.commands if isinstance(work, (Several, Undo)) else (work,):
                 match command:
-                    case c.Claim() | Flush() | Rejected():
+                    case c.Claim() | Flush() | Rejected() | Remember():
                         continue
                     case c.Create():
                         if command.dedup.on_completed != "rerun" and command.submission.key is not None:
@@ -210,6 +216,9 @@ class Desk:
                 return self._grant(work, stage)
             case Flush():
                 self._flush(work, stage)
+                return None
+            case Remember():
+                stage.marks[work.mark.principal, work.mark.scope, work.mark.key] = work.mark
                 return None
             case Undo():
                 return [self._one(command, stage) for command in work.commands if not self._arrived(command)]

@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from jobsvc.answers import Again, Answer, Grants, repeat
 from jobsvc.changes import jobs_before, read_changes
 from jobsvc.clock import RandomBytes
-from jobsvc.desk import Desk, Flush, Limits, Several, Undo, weight
+from jobsvc.desk import Desk, Flush, Limits, Remember, Several, Undo, weight
 from jobsvc.domain import commands as c
 from jobsvc.domain.errors import Corrupt, Draining, JobNotFound, JobsvcError, Rejected, StoreBusy, StoreDown
 from jobsvc.domain.ids import RANDOM_BYTES, IdMaker
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from jobsvc.domain.job import Job
     from jobsvc.domain.words import JobId, Micros
     from jobsvc.leases import Leases
-    from jobsvc.store.seam import Head, Opening, Store
+    from jobsvc.store.seam import Head, Mark, Opening, Store
 
 _PROBE_S: Final = 1.0
 """How often a store that went away is tried again."""
@@ -260,6 +260,15 @@ class Ledger:
             if isinstance(entry.outcome, Grants) and entry.answered:
                 self.undo(entry.outcome.fresh)
             raise
+
+    async def remember(self, mark: Mark) -> None:
+        """
+        *mark* is durable, instead of one that had its key.
+
+        Raises:
+            StoreBusy, StoreDown, Draining: As for ``execute``.
+        """
+        await self._enqueue(Remember(mark), None)
 
     async def alone(self, action: Callable[[], Awaitable[None]]) -> None:
         """

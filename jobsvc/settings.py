@@ -106,6 +106,9 @@ class Settings:
     guest_run_at_max_s: Seconds = 30.0 * _DAY_S
     """How far ahead a guest or user may schedule."""
 
+    revocation_ttl_s: Seconds = 3_650.0 * _DAY_S
+    """How long a revocation is kept. No token that lives longer is made, since it would count again after that."""
+
     link_code_ttl_s: Seconds = 600.0
     """How long the dashboard link printed at start may be used, once."""
 

@@ -38,6 +38,7 @@ InfoEvent = Literal[
     "service.draining",
     "service.stopped",
     "projection.rebuilt",
+    "token.revoked",
 ]
 """Facts."""
 
@@ -86,6 +87,7 @@ class Fields(TypedDict, total=False):
     reason: str | None
     cause: str | None
     request_id: str | None
+    whose: str | None
     method: str | None
     projection: str | None
     count: int | None

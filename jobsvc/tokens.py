@@ -59,11 +59,13 @@ class Bearer(Struct, frozen=True):
         principal: Who the bearer is.
         expires_at: When it stops, without leeway.
         token_id: Its ``jti``, if it has one.
+        issued_at: When it was made, if it says so.
     """
 
     principal: Principal
     expires_at: int
     token_id: str | None = None
+    issued_at: int | None = None
 
 
 class _Header(Struct, frozen=True):
@@ -158,7 +160,8 @@ def read_bearer(secret: str, token: str, *, now: int) -> Bearer:
         raise UnusableToken("the token has expired", expired=True)
     if claims.nbf is not None and not claims.nbf - leeway_s <= now_s:
         raise UnusableToken("the token is not valid yet")
-    return Bearer(principal=_principal(claims), expires_at=_moment(claims.exp), token_id=claims.jti)
+    issued_at = None if claims.iat is None else _moment(claims.iat)
+    return Bearer(_principal(claims), _moment(claims.exp), claims.jti, issued_at)
 
 
 def _claims(secret: str, token: str) -> _Claims:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from jobsvc.cli.options import Length, output_option, print_json, secret_of, settings_from, settings_options
+from jobsvc.cli.options import Length, Misused, output_option, print_json, secret_of, settings_from, settings_options
 
 if TYPE_CHECKING:
     from jobsvc.domain.words import Role
@@ -44,7 +44,10 @@ def token(  # click passes options by name
     from jobsvc.domain.moments import rfc3339
     from jobsvc.tokens import issue, read_bearer
 
-    secret = secret_of(settings_from(flags, config_path=config_path, pairs=pairs))
+    loaded = settings_from(flags, config_path=config_path, pairs=pairs)
+    if ttl_s > loaded.settings.revocation_ttl_s:
+        raise Misused(f"--ttl: at most {loaded.settings.revocation_ttl_s:g} seconds, for so long a revocation is kept")
+    secret = secret_of(loaded)
     now = time.time_ns() // 1000
     named = [kind.strip() for kind in kinds.split(",") if kind.strip()]
     text = issue(secret, role, subject=subject or _anybody(role), kinds=named, ttl_s=ttl_s, now=now)

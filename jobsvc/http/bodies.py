@@ -83,6 +83,15 @@ class LinkBody(Body, frozen=True):
     code: str
 
 
+class RevokeBody(Body, frozen=True):
+    """Whose tokens are to count no more: a subject's (all, or those issued before a moment), or the one of that id."""
+
+    reason: str
+    subject: Annotated[str, Meta(pattern=r"^(guest|user|service|worker|operator|viewer):[!-~]{1,200}$")] | None = None
+    token_id: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
+    issued_before: str | None = None
+
+
 class ClaimBody(Body, frozen=True):
     """A worker that wants work."""
 

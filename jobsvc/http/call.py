@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from jobsvc.http.identity import Credential
     from jobsvc.http.service import Service
+    from jobsvc.tokens import Bearer
 
 _OWNER: Final = re.compile(r"(guest|user):[!-~]{1,200}")
 _SCOPE: Final = "request"
@@ -49,11 +50,16 @@ class Call:
         self.named = named
 
     @property
-    def principal(self) -> Principal:
-        """Who asks. Routes that take anybody do not ask for it."""
+    def bearer(self) -> Bearer:
+        """What the caller's token says. Routes that take anybody do not ask for it."""
         if self.credential is None:
             raise AccessDenied
-        return self.credential.bearer.principal
+        return self.credential.bearer
+
+    @property
+    def principal(self) -> Principal:
+        """Who asks."""
+        return self.bearer.principal
 
     def acting(self, owner: str | None) -> Principal:
         """

@@ -105,7 +105,7 @@ async def _run(by_method: Mapping[str, Route], call: Call) -> web.StreamResponse
     if route is None:
         raise MethodNotAllowed(", ".join(by_method)) if by_method else NotFound
     if route.roles is not None:
-        call.credential = identity.prove(request)
+        call.credential = await identity.prove(request)
         role = call.credential.bearer.principal.role
         if role not in route.roles:
             message = f"the role {role} may not do this"

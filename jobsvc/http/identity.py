@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from jobsvc.clock import Clock
+    from jobsvc.http.revocations import Revocation, Revocations
     from jobsvc.settings import Settings
 
 COOKIE: Final = "jobsvc_session"
@@ -86,9 +87,11 @@ class OneUseCodes:
 class Identity:
     """Proves principals and makes guests. One per service."""
 
-    def __init__(self, settings: Settings, clock: Clock) -> None:
+    def __init__(self, settings: Settings, clock: Clock, revocations: Revocations) -> None:
         self._settings = settings
         self._clock = clock
+        self._revocations = revocations
+        revocations.on_revoked.append(self._forget)
         self._bearers: OrderedDict[str, Bearer] = OrderedDict()
         self._guests_made: OrderedDict[str, deque[int]] = OrderedDict()
         self._hosts = _hosts_of(settings)
@@ -96,9 +99,11 @@ class Identity:
 
     # Proving
 
-    def prove(self, request: web.BaseRequest) -> Credential:
+    async def prove(self, request: web.BaseRequest) -> Credential:
         """
         Who sent *request*. Where cookie and Authorization both come, Authorization wins.
+
+        Cost: a dict's for a bearer that is known, and no turn of the loop; one look-up in the store for a new one.
 
         Raises:
             Unauthenticated: Neither proves anybody.
@@ -109,29 +114,38 @@ class Identity:
             scheme, _, text = authorization.partition(" ")
             if scheme.lower() != "bearer":
                 raise Unauthenticated
-            return Credential(self._read(text.strip()), text, cookie=False)
+            return Credential(await self._bearer(text.strip()), text, cookie=False)
         cookie = request.cookies.get(COOKIE)
         if cookie is None:
             raise Unauthenticated
-        bearer = self._read(cookie)
+        bearer = await self._bearer(cookie)
         if bearer.principal.role not in _COOKIE_ROLES:
             raise Unauthenticated
         self.check_origin(request)
         return Credential(bearer, cookie, cookie=True)
 
-    def _read(self, text: str) -> Bearer:
-        now = self._clock.now()
+    async def _bearer(self, text: str) -> Bearer:
         known = self._bearers.get(text)
-        if known is not None and known.expires_at > now:
+        if known is not None and known.expires_at > self._clock.now():
             return known
         try:
-            bearer = read_bearer(self._settings.secret, text, now=now)
+            bearer = read_bearer(self._settings.secret, text, now=self._clock.now())
         except UnusableToken as error:
             raise Unauthenticated(str(error)) from error
+        if await self._revocations.covers(bearer):
+            raise Unauthenticated("this token was revoked")
+        self._know(text, bearer)
+        return bearer
+
+    def _know(self, text: str, bearer: Bearer) -> None:
         self._bearers[text] = bearer
         if len(self._bearers) > _BEARERS_MAX:
             self._bearers.popitem(last=False)
-        return bearer
+
+    def _forget(self, revocation: Revocation, _farewell: str) -> None:
+        """Whoever *revocation* is about has to be proved again."""
+        for text in [text for text, bearer in self._bearers.items() if revocation.covers(bearer)]:
+            del self._bearers[text]
 
     # Browsers
 
@@ -176,7 +190,10 @@ class Identity:
         now, ttl_s = self._clock.now(), self._settings.guest_ttl_s
         owner = f"guest:{guest_id}"
         token = issue(self._settings.secret, "guest", subject=owner, ttl_s=ttl_s, now=now)
-        return owner, token, self._read(token).expires_at
+        bearer = read_bearer(self._settings.secret, token, now=now)
+        # Nobody can have revoked what nobody has heard of: its first request asks no store.
+        self._know(token, bearer)
+        return owner, token, bearer.expires_at
 
     def make_operator(self, subject: str, ttl_s: float) -> str:
         """A token of an operator, for the page that was opened by the link printed at start."""

@@ -11,8 +11,11 @@ from aiohttp import web
 from jobsvc.domain.errors import AccessDenied, Draining, InvalidCommand, StoreDown
 from jobsvc.domain.events import EventType
 from jobsvc.domain.ids import is_job_id
+from jobsvc.domain.moments import parse_rfc3339, rfc3339
+from jobsvc.http import bodies
 from jobsvc.http.call import respond
 from jobsvc.http.problems import NotFound
+from jobsvc.http.revocations import Revocation
 from jobsvc.memory import INLINE
 from jobsvc.operate.views import INLINE_NAMES, rebuild
 from jobsvc.resource import encode, event_resource
@@ -105,6 +108,34 @@ async def rebuild_projection(call: Call) -> web.Response:
     return respond(encode(rebuilt))
 
 
+async def revoke(call: Call) -> web.Response:
+    """``POST /api/operator/revoke``: a subject's tokens count no more, or one token; their streams end."""
+    body = await call.body(bodies.RevokeBody)
+    revocation = _revocation(body, reason_characters_max=call.service.settings.message_characters_max)
+    expires_at = await call.service.revocations.revoke(revocation)
+    log_line("token.revoked", actor=call.principal.actor, whose=revocation.whose, reason=revocation.reason)
+    return respond(encode({"revoked": revocation.whose, "kept_until": rfc3339(expires_at)}))
+
+
+def _revocation(body: bodies.RevokeBody, *, reason_characters_max: int) -> Revocation:
+    """
+    The revocation that *body* asks for.
+
+    Raises:
+        InvalidCommand: It names neither or both, gives no reason or too long a one, or a moment that is none.
+    """
+    if (body.subject is None) == (body.token_id is None):
+        raise InvalidCommand("name a subject or a token_id", pointer="/subject")
+    if not 0 < len(body.reason) <= reason_characters_max:
+        raise InvalidCommand(f"a reason has 1 to {reason_characters_max} characters", pointer="/reason")
+    try:
+        issued_before = None if body.issued_before is None else parse_rfc3339(body.issued_before)
+    except ValueError as error:
+        message = "issued_before is a time with its offset, for example 2026-11-24T06:46:39Z"
+        raise InvalidCommand(message, pointer="/issued_before") from error
+    return Revocation(body.subject or f"jti:{body.token_id}", body.reason, issued_before)
+
+
 async def healthz(call: Call) -> web.Response:
     """``GET /healthz``: the process answers."""
     del call
@@ -124,7 +155,7 @@ async def metrics(call: Call) -> web.Response:
     """``GET /metrics``: for Prometheus; for viewers and operators, unless a setting opens it."""
     service = call.service
     if not service.settings.metrics_open:
-        principal = service.identity.prove(call.request).bearer.principal
+        principal = (await service.identity.prove(call.request)).bearer.principal
         if principal.role not in ("viewer", "operator"):
             raise AccessDenied
     gauges = service.metrics

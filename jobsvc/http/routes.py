@@ -51,6 +51,7 @@ ROUTES: Final = (
     Route("GET", "/api/log/head", _OPERATORS, operators.head, "The end of the log."),
     Route("GET", "/api/projections", _OPERATORS | {"viewer"}, operators.projections, "How far each view is."),
     Route("POST", "/api/projections/{name}/rebuild", _OPERATORS, operators.rebuild_projection, "A view anew."),
+    Route("POST", "/api/operator/revoke", _OPERATORS, operators.revoke, "Whose tokens count no more."),
     Route("GET", "/healthz", None, operators.healthz, "The process answers."),
     Route("GET", "/readyz", None, operators.readyz, "Commands are taken and can be written."),
     Route("GET", "/metrics", None, operators.metrics, "Metrics for Prometheus."),

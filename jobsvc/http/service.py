@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from jobsvc.clock import Clock
 from jobsvc.feed import Feed
 from jobsvc.http.identity import Identity
+from jobsvc.http.revocations import Revocations
 from jobsvc.http.streams import Streams
 from jobsvc.ledger import Ledger
 from jobsvc.settings import Settings
@@ -29,6 +30,7 @@ class Service:
     ledger: Ledger
     feed: Feed
     identity: Identity
+    revocations: Revocations
     streams: Streams
     runner: Runner
     metrics: Metrics

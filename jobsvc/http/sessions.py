@@ -26,7 +26,7 @@ async def guest(call: Call) -> web.Response:
     """``POST /api/sessions/guest``: a new guest, or the same one again for who proves to be one."""
     service, request = call.service, call.request
     service.identity.check_origin(request)
-    known = _known_guest(call)
+    known = await _known_guest(call)
     if known is not None:
         owner, token, expires_at, status = *known, 200
     else:
@@ -40,10 +40,10 @@ async def guest(call: Call) -> web.Response:
     return response
 
 
-def _known_guest(call: Call) -> tuple[str, str, int] | None:
+async def _known_guest(call: Call) -> tuple[str, str, int] | None:
     """(owner, token, expires_at) of the guest that the request proves, if it proves one."""
     try:
-        credential = call.service.identity.prove(call.request)
+        credential = await call.service.identity.prove(call.request)
     except JobsvcError:
         return None
     bearer = credential.bearer

@@ -33,9 +33,11 @@ if TYPE_CHECKING:
     from jobsvc.framing import EncodedChange, Framer
     from jobsvc.http.call import Call
     from jobsvc.http.connection import Told
+    from jobsvc.http.revocations import Revocation, Revocations
     from jobsvc.ledger import Ledger
     from jobsvc.settings import Settings
     from jobsvc.telemetry import Metrics
+    from jobsvc.tokens import Bearer
 
 HEADERS: Final = {
     "Cache-Control": "no-store, no-transform",
@@ -55,13 +57,24 @@ _NOT_DUE: Final = frozenset({"hello", "ready", "hb"})
 class Streams:
     """Every open stream of the service, by principal, with the bounds on how many there may be."""
 
-    def __init__(self, feed: Feed, ledger: Ledger, settings: Settings, *, clock: Clock, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        feed: Feed,
+        ledger: Ledger,
+        settings: Settings,
+        *,
+        clock: Clock,
+        metrics: Metrics,
+        revocations: Revocations,
+    ) -> None:
         self._feed = feed
         self._ledger = ledger
         self._settings = settings
         self._clock = clock
         self._metrics = metrics
-        self._open: dict[str, dict[Reader, None]] = {}
+        self._revocations = revocations
+        revocations.on_revoked.append(self._dismiss_revoked)
+        self._open: dict[str, dict[Reader, Bearer]] = {}
         self._count = 0
         self._drain_ms = 0
         self._empty = asyncio.Event()
@@ -144,7 +157,7 @@ class Streams:
             scope=scope,
             single=None if single is None else await self._ledger.read_job(single),
             after=_cursor_text(call),
-            expires_at=0 if call.credential is None else call.credential.bearer.expires_at,
+            expires_at=call.bearer.expires_at,
             retry_ms=self.retry_ms,
             loop=asyncio.get_running_loop(),
             until=until,
@@ -152,7 +165,7 @@ class Streams:
 
     async def _tell(self, call: Call, response: web.StreamResponse, framer: Framer, connection: Connection) -> None:
         """Everything that the connection is told, written in slices that the reader is given time to take."""
-        self.admit(call.principal, connection)
+        self.admit(call.bearer, connection)
         try:
             async for told in connection.frames():
                 for content in self._slices(told, framer):
@@ -197,7 +210,7 @@ class Streams:
         """The frames that are due within *wait_s*, at once if any is but hello, ready and hb."""
         until = asyncio.get_running_loop().time() + wait_s
         connection = await self._connect(call, scope, single, until=until)
-        self.admit(call.principal, connection)
+        self.admit(call.bearer, connection)
         frames: list[dict[str, Any]] = []
         try:
             async for told in connection.frames():
@@ -213,7 +226,7 @@ class Streams:
 
     # Bounds
 
-    def admit(self, principal: Principal, connection: Connection) -> None:
+    def admit(self, bearer: Bearer, connection: Connection) -> None:
         """*connection* is counted; the principal's oldest is told to go if it is one too many, itself if all are."""
         reader = connection.reader
         if connection.reset:
@@ -222,8 +235,11 @@ class Streams:
             reader.dismiss("overload")
         if self.draining:
             reader.dismiss("drain")
-        readers = self._open.setdefault(principal.actor, {})
-        readers[reader] = None
+        if self._revocations.covered_lately(bearer):
+            # Between its proof and here.
+            reader.dismiss("expired")
+        readers = self._open.setdefault(bearer.principal.actor, {})
+        readers[reader] = bearer
         self._count += 1
         self._empty.clear()
         self._metrics.streams_open.inc()
@@ -246,6 +262,13 @@ class Streams:
             del self._open[principal.actor]
         if not self._open:
             self._empty.set()
+
+    def _dismiss_revoked(self, revocation: Revocation, farewell: str) -> None:
+        """The streams of whoever *revocation* is about end with that farewell."""
+        for readers in self._open.values():
+            for reader, bearer in readers.items():
+                if revocation.covers(bearer):
+                    reader.dismiss(farewell)
 
     def __len__(self) -> int:
         return self._count

@@ -52,11 +52,11 @@ class HistoryRow(Struct, frozen=True, gc=False):
 
 class Mark(Struct, frozen=True, gc=False):
     """
-    That a request was answered, so that the same request gets the same answer.
+    That a request was answered, so that the same request gets the same answer; or that tokens count no more.
 
     Attributes:
-        principal: Who asked.
-        scope: What it is about: ``request`` for an Idempotency-Key.
+        principal: Who asked, or whose tokens they are.
+        scope: What it is about: ``request`` for an Idempotency-Key, ``revoked`` for tokens.
         key: The Idempotency-Key, ≤ 255 characters.
         digest: SHA-256 of method, path and body, hexadecimal.
         answer: What is needed to give the answer again, in the ledger's own JSON.

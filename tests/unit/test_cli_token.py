@@ -66,6 +66,16 @@ def test_a_length_that_is_none_is_wrong_usage(ttl: str) -> None:
     assert "not a length of time" in printed.output
 
 
+def test_no_token_is_made_that_would_outlive_its_revocation() -> None:
+    """
+    A revocation is kept for ten years, so a token may live no longer.
+    """
+    printed = _token("user", "--ttl", "3651d")
+
+    assert 2 == printed.exit_code
+    assert "for so long a revocation is kept" in printed.output
+
+
 @pytest.mark.parametrize(
     ("ttl", "seconds"), [("90", 90), ("9.5s", 9.5), ("30m", 1_800), ("2h", 7_200), ("7d", 604_800)]
 )

@@ -1,0 +1,146 @@
+"""
+The revocations: whose tokens count no more.
+
+A revocation is a mark of the store: made durable before it takes effect, found again after a restart, and forgotten
+once no token that it is about can be alive. It names an actor, all of whose tokens it ends (or those issued before a
+moment), or one token by its id. Asked for when a bearer is first seen; one made here also reaches whoever is known
+already, through ``on_revoked``. What must never live here: tokens themselves, or how one is proved.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+from msgspec import Struct
+
+from jobsvc.domain.moments import SECOND_US
+from jobsvc.store.seam import Mark, Needs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from jobsvc.clock import Clock
+    from jobsvc.ledger import Ledger
+    from jobsvc.store.seam import MarkKey, Store
+    from jobsvc.tokens import Bearer
+
+SCOPE: Final = "revoked"
+"""What the mark of a revocation is about."""
+_FRESH_MAX: Final = 10_000
+"""How many revocations made here are remembered for those who are just being proved, and for how long."""
+_FRESH_US: Final = 60 * SECOND_US
+
+
+class Revocation(Struct, frozen=True):
+    """
+    That tokens count no more.
+
+    Attributes:
+        whose: An actor such as ``guest:…`` or ``worker:…``, or ``jti:`` and the id of one token.
+        reason: Why, in the words of who revoked.
+        issued_before: Only tokens issued before this moment; None for all.
+    """
+
+    whose: str
+    reason: str
+    issued_before: int | None = None
+
+    def covers(self, bearer: Bearer) -> bool:
+        """True if *bearer* counts no more. A token that does not say when it was issued is as old as can be."""
+        if self.whose not in _names(bearer):
+            return False
+        return self.issued_before is None or (bearer.issued_at or 0) < self.issued_before
+
+    def mark(self, *, expires_at: int) -> Mark:
+        """How the store keeps it until *expires_at*, for whoever writes it together with something else."""
+        return Mark(self.whose, SCOPE, "", "", _ENCODE(self), expires_at)
+
+    def wider(self, other: Revocation) -> Revocation:
+        """The one of the two that covers more, since one must never undo another."""
+        if other.issued_before is None:
+            return other
+        return self if self.issued_before is None or self.issued_before >= other.issued_before else other
+
+
+_ENCODE: Final = msgspec.json.Encoder().encode
+_DECODE: Final = msgspec.json.Decoder(Revocation).decode
+
+
+class Revocations:
+    """
+    Every revocation there is. One per service.
+
+    Attributes:
+        on_revoked: Told each revocation as it takes effect here, and the farewell for streams that it ends.
+    """
+
+    def __init__(self, store: Store, ledger: Ledger, clock: Clock, *, ttl_s: float) -> None:
+        """
+        Nothing is read before somebody asks.
+
+        Args:
+            store: Where they are looked up.
+            ledger: Which writes them.
+            clock: For how long they are kept.
+            ttl_s: How long that is.
+        """
+        self._store = store
+        self._ledger = ledger
+        self._clock = clock
+        self._ttl_us = int(ttl_s * SECOND_US)
+        self._writing = asyncio.Lock()
+        self._fresh: OrderedDict[str, tuple[int, Revocation]] = OrderedDict()
+        self.on_revoked: list[Callable[[Revocation, str], None]] = []
+
+    async def revoke(self, revocation: Revocation) -> int:
+        """
+        *revocation* is durable and in effect; until when it is kept.
+
+        Raises:
+            StoreBusy, StoreDown, Draining: It could not be written; nothing has changed.
+        """
+        async with self._writing:
+            expires_at = self._clock.now() + self._ttl_us
+            for known in await self._look_up([revocation.whose]):
+                revocation = revocation.wider(known)
+            await self._ledger.remember(revocation.mark(expires_at=expires_at))
+            self.take_effect(revocation)
+        return expires_at
+
+    def take_effect(self, revocation: Revocation, *, farewell: str = "expired") -> None:
+        """A durable *revocation* counts from this turn on: for the bearers that are known, and for open streams."""
+        self._fresh[revocation.whose] = (self._clock.now() + _FRESH_US, revocation)
+        self._fresh.move_to_end(revocation.whose)
+        while len(self._fresh) > _FRESH_MAX:
+            self._fresh.popitem(last=False)
+        for tell in self.on_revoked:
+            tell(revocation, farewell)
+
+    async def covers(self, bearer: Bearer) -> bool:
+        """True if *bearer* was revoked. Cost: one look-up in the store, in one thread hop."""
+        found = await self._look_up(_names(bearer))
+        # What was revoked while the store was asked may not be in its answer.
+        return any(each.covers(bearer) for each in found) or self.covered_lately(bearer)
+
+    def covered_lately(self, bearer: Bearer) -> bool:
+        """True if *bearer* was revoked by this process a moment ago: for whoever proved it before and goes on now."""
+        if not self._fresh:
+            return False
+        now = self._clock.now()
+        fresh = (self._fresh.get(name) for name in _names(bearer))
+        return any(each[0] > now and each[1].covers(bearer) for each in fresh if each is not None)
+
+    async def _look_up(self, names: Iterable[str]) -> list[Revocation]:
+        wanted: frozenset[MarkKey] = frozenset((name, SCOPE, "") for name in names)
+        found = await self._store.look_up(Needs(marks=wanted))
+        now = self._clock.now()
+        return [_DECODE(mark.answer) for mark in found.marks.values() if mark.expires_at > now]
+
+
+def _names(bearer: Bearer) -> tuple[str, ...]:
+    """Under which names a revocation may be about *bearer*."""
+    actor = bearer.principal.actor
+    return (actor,) if bearer.token_id is None else (actor, f"jti:{bearer.token_id}")
