@@ -2,8 +2,8 @@
 The settings: one frozen record of everything that may be set, read once at start and passed on as plain values.
 
 What lives here: each setting with its meaning, unit, default and bound, and where it may come from: flags, else
-``JOBSVC_*`` variables, else a TOML file, else the default. Also the secret's file beside the database, since whether
-there is a secret decides where the service may listen.
+``JOBSVC_*`` variables, else a TOML file, else the default. The secrets in the file beside the database are
+secretfile.py's.
 
 What must never live here: a second reading. Nobody below the command line looks at the environment or at a file.
 """
@@ -12,11 +12,9 @@ from __future__ import annotations
 
 import ipaddress
 import math
-import os
-import secrets
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_origin, get_type_hints
 
@@ -26,12 +24,15 @@ from msgspec import Meta
 from jobsvc.domain.keys import PROFILES
 
 Source = Literal["flag", "environment", "file", "default", "secret file"]
-"""Where a value came from. ``secret file`` is the file beside the database; only ``secret`` can come from it."""
+"""Where a value came from. ``secret file`` is the file beside the database; only secrets of ours can come from it."""
 
 ENVIRONMENT_PREFIX: Final = "JOBSVC_"
 MASK: Final = "***"
 SECRET_CHARACTERS_ENOUGH: Final = 32
 """Who holds one token can try out a shorter secret until it fits; serve warns of it. (RFC 7518, section 3.2.)"""
+
+SECRETS_PREVIOUS_MAX: Final = 8
+"""Each is one more that a forged token has to be compared with."""
 
 _DAY_S: Final = 86_400
 
@@ -71,6 +72,9 @@ class Settings:
     secret: str = field(default="", repr=False)
     """Signs bearer tokens and leases. Empty: the one in the file beside the database, which is made if need be."""
 
+    secret_previous: tuple[str, ...] = field(default=(), repr=False)
+    """Secrets before the present one, at most 8: what they signed still counts, so that a rotation logs nobody out."""
+
     allowed_hosts: tuple[str, ...] = ()
     """Host names (without port) that requests may come for. Empty: ``host``, and on loopback every name of loopback."""
 
@@ -78,7 +82,7 @@ class Settings:
     """Origins, such as ``https://app.example``, whose pages may call with cookies. Empty: our own only."""
 
     cookie_secure: bool = False
-    """Mark the guest's cookie Secure also where the request itself came in over plain HTTP."""
+    """TLS is in front of the service: the cookie is ``__Host-`` and Secure, and our own origin is an https one."""
 
     metrics_open: bool = False
     """Let anybody read ``/metrics``, not only viewers and operators."""
@@ -111,6 +115,15 @@ class Settings:
 
     link_code_ttl_s: Seconds = 600.0
     """How long the dashboard link printed at start may be used, once."""
+
+    ticket_ttl_s: Seconds = 60.0
+    """How long a stream's ticket may be used, once."""
+
+    tickets_per_principal_max: Count = 100
+    """Unused tickets of one principal; one more takes the place of the oldest."""
+
+    tickets_total_max: Count = 10_000
+    """Unused tickets of all together; one more takes the place of the oldest."""
 
     # --- What a request may hold ---------------------------------------------------------------------------------
 
@@ -248,7 +261,7 @@ class Settings:
         return is_loopback(self.host)
 
 
-SECRET_NAMES: Final = frozenset({"secret"})
+SECRET_NAMES: Final = frozenset({"secret", "secret_previous"})
 """Settings that are never shown."""
 
 
@@ -305,39 +318,6 @@ def load_settings(
     return Loaded(settings=settings, sources=sources)
 
 
-def with_secret(loaded: Loaded) -> Loaded:
-    """
-    The same settings, with the secret of the file beside the database if none is configured and there is one.
-
-    Raises:
-        UnusableSetting: The file cannot be read, or others may read it.
-    """
-    settings = loaded.settings
-    if settings.secret or not settings.secret_path.exists():
-        return loaded
-    found = replace(settings, secret=_read_secret(settings.secret_path))
-    return Loaded(settings=found, sources={**loaded.sources, "secret": "secret file"})
-
-
-def with_made_secret(loaded: Loaded) -> Loaded:
-    """
-    The same settings, with a secret for sure: configured, else found beside the database, else made there (mode 0600).
-
-    Raises:
-        UnusableSetting: None is configured and the service would be reachable from other machines, or the file cannot
-            be written or read.
-    """
-    settings = loaded.settings
-    if settings.secret:
-        return loaded
-    if not settings.on_loopback:
-        raise UnusableSetting(
-            f"listening on {settings.host} needs a configured secret: set JOBSVC_SECRET, or use --host 127.0.0.1"
-        )
-    _make_secret(settings.secret_path)
-    return with_secret(loaded)
-
-
 def is_loopback(host: str) -> bool:
     """True if *host*, a name or an address, is this machine as seen from itself only."""
     if host.lower().rstrip(".") == "localhost":
@@ -391,6 +371,8 @@ def _check(settings: Settings) -> None:
     for kind, profile in settings.profiles.items():
         if profile not in PROFILES:
             raise UnusableSetting(f"profiles: {kind}: no profile {profile!r}; there are {', '.join(sorted(PROFILES))}")
+    if len(settings.secret_previous) > SECRETS_PREVIOUS_MAX:
+        raise UnusableSetting(f"secret_previous: more than {SECRETS_PREVIOUS_MAX}")
     if settings.lease_default_s > settings.lease_max_s:
         raise UnusableSetting("lease_default_s: longer than lease_max_s")
     if settings.stream_buffer_low_bytes >= settings.stream_buffer_high_bytes:
@@ -432,42 +414,3 @@ def _read_file(path: Path) -> dict[str, object]:
     if unknown:
         raise UnusableSetting(f"{path}: no such setting: {', '.join(unknown)}")
     return written
-
-
-def _read_secret(path: Path) -> str:
-    try:
-        if path.stat().st_mode & 0o077:
-            raise UnusableSetting(f"{path}: others may read it; it must have mode 0600")
-        secret = path.read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UnusableSetting(f"{path}: cannot be read as a secret: {error}") from error
-    if not secret:
-        raise UnusableSetting(f"{path}: empty; remove it to have a secret made")
-    return secret
-
-
-def _make_secret(path: Path) -> None:
-    """A secret stands in *path*, whole: it appears under its name only once written, and one made before is kept."""
-    if path.exists():
-        return
-    spare = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(spare, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write(secrets.token_urlsafe(32) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        _link_unless_there(spare, path)
-    except OSError as error:
-        raise UnusableSetting(f"{path}: cannot be written: {error.strerror or error}") from error
-    finally:
-        spare.unlink(missing_ok=True)
-
-
-def _link_unless_there(spare: Path, path: Path) -> None:
-    """A rename would take away the secret that another process made in the meantime; a link does not."""
-    try:
-        path.hardlink_to(spare)
-    except FileExistsError:
-        return

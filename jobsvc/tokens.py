@@ -2,11 +2,11 @@
 Tokens that this service signs itself.
 
 Bearer tokens say who somebody is; lease tokens say which job a worker may report on. What lives here: making
-and checking them, with HMAC-SHA-256 and one secret. A bearer token has the form of a JWT (RFC 7519, HS256), so that
-other programs can read it.
+and checking them, with HMAC-SHA-256: made with one secret, checked with that and the few before it. A bearer token has
+the form of a JWT (RFC 7519, HS256), so that other programs can read it.
 
 What must never live here: a choice of algorithm. The signature is checked, always the same way, before anything of a
-token is looked at; its header can only be right or wrong. Tokens of an identity provider are http/identity.py's.
+token is looked at; its header can only be right or wrong. Tokens of an identity provider are http/provider.py's.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from jobsvc.domain.moments import SECOND_US
 from jobsvc.domain.words import Principal, Role
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 LEEWAY_US: Final = 5 * SECOND_US
 """By how much clocks may differ: an expired token is accepted for this long."""
@@ -144,14 +144,14 @@ def verify(secret: str, token: str, *, now: int) -> Principal:
     return read_bearer(secret, token, now=now).principal
 
 
-def read_bearer(secret: str, token: str, *, now: int) -> Bearer:
+def read_bearer(secret: str, token: str, *, now: int, previous: Sequence[str] = ()) -> Bearer:
     """
-    All that *token* says.
+    All that *token* says, signed with *secret* or with one of the few that came before it.
 
     Raises:
         UnusableToken: As for `verify`.
     """
-    claims = _claims(secret, token)
+    claims = _claims((secret, *previous), token)
     if claims.role not in ISSUABLE or not claims.sub or claims.sub != _full_subject(claims.role, claims.sub):
         raise UnusableToken
     now_s = now / SECOND_US
@@ -164,13 +164,13 @@ def read_bearer(secret: str, token: str, *, now: int) -> Bearer:
     return Bearer(_principal(claims), _moment(claims.exp), claims.jti, issued_at)
 
 
-def _claims(secret: str, token: str) -> _Claims:
-    """The claims of a token with our signature; a refusal for any other text."""
+def _claims(ring: Sequence[str], token: str) -> _Claims:
+    """The claims of a token with a signature of ours; a refusal for any other text."""
     if not token.isascii() or len(token) > TOKEN_CHARACTERS_MAX:
         raise UnusableToken
     signed, _, signature = token.encode("ascii").rpartition(b".")
     header, _, body = signed.partition(b".")
-    if not hmac.compare_digest(_signature(secret, signed), signature):
+    if not any(hmac.compare_digest(_signature(secret, signed), signature) for secret in ring):
         raise UnusableToken
     # From here on the text is one that a holder of the secret signed. It may still be a token of another kind.
     try:
@@ -240,15 +240,18 @@ def lease_token(secret: str, epoch: str, *, job_id: str, fence: int) -> str:
     return f"{fence}.{urlsafe_b64encode(proof[:_MAC_BYTES]).decode('ascii')}"
 
 
-def read_lease_token(secret: str, epoch: str, *, job_id: str, token: str) -> int:
+def read_lease_token(secret: str, epoch: str, *, job_id: str, token: str, previous: Sequence[str] = ()) -> int:
     """
     The fence under which *token* may report on the job, -1 if it is not a token of ours for that job.
 
-    Whether the fence is still the current one is the decider's to say. Cost: below 5 µs.
+    Made with *secret* or with one of the few that came before it. Whether the fence is still the current one is the
+    decider's to say. Cost: below 5 µs, and as much for each previous secret that is tried.
     """
     digits = token.partition(".")[0]
     if not token.isascii() or not digits.isdigit() or len(digits) > FENCE_DIGITS_MAX:
         return -1
     fence = int(digits)
-    expected = lease_token(secret, epoch, job_id=job_id, fence=fence)
-    return fence if hmac.compare_digest(expected, token) else -1
+    for each in (secret, *previous):
+        if hmac.compare_digest(lease_token(each, epoch, job_id=job_id, fence=fence), token):
+            return fence
+    return -1

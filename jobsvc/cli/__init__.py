@@ -18,6 +18,7 @@ import jobsvc
 VERBS: Final = {
     "serve": "jobsvc.cli.serve:serve",
     "token": "jobsvc.cli.tokens:token",
+    "rotate-secret": "jobsvc.cli.tokens:rotate_secret",
     "config": "jobsvc.cli.config:config",
     "demo": "jobsvc.cli.demo:demo",
     "tail": "jobsvc.cli.tail:tail",

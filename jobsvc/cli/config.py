@@ -40,7 +40,8 @@ def config(*, config_path: str | None, pairs: tuple[str, ...], output: str, **fl
 
 
 def _with_secret(loaded: Loaded) -> Loaded:
-    from jobsvc.settings import UnusableSetting, with_secret
+    from jobsvc.secretfile import with_secret
+    from jobsvc.settings import UnusableSetting
 
     try:
         return with_secret(loaded)

@@ -108,7 +108,8 @@ def secret_of(loaded: Loaded) -> str:
     Raises:
         Misused: There is neither.
     """
-    from jobsvc.settings import UnusableSetting, with_secret
+    from jobsvc.secretfile import with_secret
+    from jobsvc.settings import UnusableSetting
 
     try:
         secret = with_secret(loaded).settings.secret

@@ -54,7 +54,8 @@ def _run(settings: Settings, *, link: bool) -> int:
 
 
 def _with_secret(loaded: Loaded) -> Loaded:
-    from jobsvc.settings import UnusableSetting, with_made_secret
+    from jobsvc.secretfile import with_made_secret
+    from jobsvc.settings import UnusableSetting
 
     try:
         return with_made_secret(loaded)

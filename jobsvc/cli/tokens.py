@@ -1,5 +1,5 @@
 """
-The verb ``token``: a bearer token for somebody, signed with the service's secret.
+The verbs ``token``, a bearer token for somebody, signed with the service's secret, and ``rotate-secret``.
 
 Who can read the secret can be anybody; this verb only saves the arithmetic.
 """
@@ -62,3 +62,26 @@ def token(  # click passes options by name
 def _anybody(role: Role) -> str:
     """A name where none was given. Guests and users are somebody new each time, since their name is what they own."""
     return str(uuid.uuid4()) if role in {"guest", "user"} else role
+
+
+@click.command("rotate-secret", epilog="Example: jobsvc rotate-secret --database jobs.db")
+@click.option("--forget", is_flag=True, help="Keep none of the earlier secrets: every token and lease is void.")
+@settings_options
+def rotate_secret(*, forget: bool, config_path: str | None, pairs: tuple[str, ...], **flags: object) -> None:
+    """
+    Have another secret sign, from the next start of the service on.
+
+    It is written to the file beside --database. The secrets before it, at most 8, still verify: nobody is logged out,
+    and no worker loses a lease. A secret that is configured is rotated where it is: move it to secret_previous.
+    """
+    from jobsvc import secretfile
+    from jobsvc.settings import UnusableSetting
+
+    settings = settings_from(flags, config_path=config_path, pairs=pairs).settings
+    if settings.secret:
+        raise Misused("a secret is configured; set another there, and add this one to secret_previous")
+    try:
+        previous = secretfile.rotate_secret(settings.secret_path, forget=forget)
+    except UnusableSetting as error:
+        raise Misused(str(error)) from error
+    click.echo(f"{settings.secret_path}: another secret signs from the next start on; {previous} more still verify")

@@ -13,6 +13,7 @@ import re
 import secrets
 from typing import TYPE_CHECKING, Any, Final
 
+from aiohttp import web
 from msgspec import Struct
 
 from jobsvc.domain.errors import AccessDenied, Rejected, Unavailable
@@ -29,8 +30,6 @@ from jobsvc.telemetry import log_failure
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
-
-    from aiohttp import web
 
     from jobsvc.http.service import Service
 
@@ -50,6 +49,7 @@ class Route(Struct, frozen=True):
         handler: What answers.
         says: What it is for, in a sentence.
         cleanup: Problems carry the members that callers of the cleanup path look for.
+        ticket: A one-use ticket in the query proves its principal; no other credential is ever taken from a URL.
     """
 
     method: str
@@ -58,6 +58,7 @@ class Route(Struct, frozen=True):
     handler: Any
     says: str
     cleanup: bool = False
+    ticket: bool = False
 
 
 def dispatching(routes: tuple[Route, ...], service: Service) -> Dispatch:
@@ -100,12 +101,16 @@ def _answering(
 
 async def _run(by_method: Mapping[str, Route], call: Call) -> web.StreamResponse:
     identity, request = call.service.identity, call.request
-    identity.check_host(request)
+    identity.origins.check_host(request)
     route = by_method.get(request.method)
     if route is None:
         raise MethodNotAllowed(", ".join(by_method)) if by_method else NotFound
     if route.roles is not None:
-        call.credential = await identity.prove(request)
+        ticket = request.query.get("ticket") if route.ticket else None
+        call.credential = await (identity.prove(request) if ticket is None else identity.redeem(ticket))
+        if call.credential is None:
+            # Used or out of time: what makes an EventSource stop asking.
+            return web.Response(status=204)
         role = call.credential.bearer.principal.role
         if role not in route.roles:
             message = f"the role {role} may not do this"

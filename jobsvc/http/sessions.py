@@ -1,16 +1,17 @@
 """
-Sessions: guests, and the one-use link of the dashboard.
+Sessions: guests, the one-use link of the dashboard, and one-use tickets for streams.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from msgspec import Struct
+
 from jobsvc.domain.errors import JobsvcError
 from jobsvc.domain.moments import SECOND_US, rfc3339
 from jobsvc.http import bodies
 from jobsvc.http.call import respond
-from jobsvc.http.identity import COOKIE
 from jobsvc.http.problems import Unauthenticated
 from jobsvc.resource import encode
 
@@ -22,10 +23,18 @@ if TYPE_CHECKING:
 _LINK_TTL_S: Final = 12 * 3600.0
 
 
+class Ticket(Struct, frozen=True):
+    """What opens a stream once, and until when."""
+
+    ticket: str
+    expires_at: str
+
+
 async def guest(call: Call) -> web.Response:
     """``POST /api/sessions/guest``: a new guest, or the same one again for who proves to be one."""
     service, request = call.service, call.request
-    service.identity.check_origin(request)
+    origins = service.identity.origins
+    origins.check_origin(request)
     known = await _known_guest(call)
     if known is not None:
         owner, token, expires_at, status = *known, 200
@@ -35,8 +44,9 @@ async def guest(call: Call) -> web.Response:
         status = 201
     response = respond(encode({"owner": owner, "token": token, "expires_at": rfc3339(expires_at)}), status=status)
     max_age_s = max(0, (expires_at - service.clock.now()) // SECOND_US)
-    secure = service.settings.cookie_secure or request.secure
-    response.set_cookie(COOKIE, token, max_age=max_age_s, path="/", httponly=True, samesite="Lax", secure=secure)
+    # Path is / and there is no Domain, without which a browser would not take the name with __Host- (RFC 6265bis).
+    name, secure = origins.cookie_name(request), origins.is_secure(request)
+    response.set_cookie(name, token, max_age=max_age_s, path="/", httponly=True, samesite="Lax", secure=secure)
     return response
 
 
@@ -61,3 +71,9 @@ async def link(call: Call) -> web.Response:
         raise Unauthenticated(message)
     token = call.service.identity.make_operator(bearer.principal.subject, _LINK_TTL_S)
     return respond(encode({"token": token}), status=201)
+
+
+async def ticket(call: Call) -> web.Response:
+    """``POST /api/stream/tickets``: opens the caller's stream once, for an EventSource that can send no header."""
+    code, expires_at = call.service.identity.tickets.make(call.bearer)
+    return respond(encode(Ticket(code, rfc3339(expires_at))), status=201)

@@ -203,8 +203,10 @@ def _command(call: Call, job_id: str, body: Any) -> c.JobCommand:  # noqa: ANN40
     service, who = call.service, call.principal
     if not is_job_id(job_id):
         raise JobNotFound
-    secret, epoch = service.settings.secret, service.ledger.memory.epoch
-    fence = read_lease_token(secret, epoch, job_id=job_id, token=body.lease_token)
+    settings, epoch = service.settings, service.ledger.memory.epoch
+    fence = read_lease_token(
+        settings.secret, epoch, job_id=job_id, token=body.lease_token, previous=settings.secret_previous
+    )
     match body:
         case bodies.HeartbeatBody() | bodies.HeartbeatReport():
             return c.Heartbeat(job_id, who, fence, call.request_id)

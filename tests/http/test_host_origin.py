@@ -82,6 +82,36 @@ async def test_a_cookie_write_from_our_own_page_goes_through(world: World) -> No
     assert [201] * 4 == [answer.status for answer in answers]
 
 
+@pytest.mark.parametrize(("secure", "scheme"), [(False, "https"), (True, "http"), (False, "ftp")])
+async def test_the_scheme_is_part_of_an_origin(start: Starter, scheme: str, *, secure: bool) -> None:
+    """
+    A page that came in the clear may not write where TLS is in front, nor the other way round.
+    """
+    world = await start(cookie_secure=secure)
+    cookie = cookie_of(await world.nobody.post("/api/sessions/guest"))
+    host = world.url.partition("://")[2]
+
+    wrong = await world.nobody.create(headers=cookie | {"Origin": f"{scheme}://{host}"})
+    right = await world.nobody.create(headers=cookie | {"Origin": f"{'https' if secure else 'http'}://{host}"})
+
+    assert [403, 201] == [wrong.status, right.status]
+
+
+async def test_a_page_on_another_port_of_ours_is_another_origin(world: World) -> None:
+    """
+    Cookies know no ports, so a neighbour's page on this host can send ours; it may not write with it.
+    """
+    cookie = cookie_of(await world.nobody.post("/api/sessions/guest"))
+    neighbour = {"Origin": "http://127.0.0.1:1", "Sec-Fetch-Site": "same-site"}
+
+    answers = [
+        await world.nobody.create(headers=cookie | neighbour),
+        await world.nobody.post("/api/sessions/guest", headers=cookie | neighbour),
+    ]
+
+    assert [403, 403] == [answer.status for answer in answers]
+
+
 async def test_a_cookie_read_is_not_held_to_an_origin(world: World) -> None:
     """
     Reading is protected by the browser itself, since nothing allows another origin to see the answer.

@@ -29,6 +29,7 @@ TABLE: Final[dict[tuple[str, str], str]] = {
     ("POST", "/api/jobs/{id}/cancel"):          "401   202   403   403   202   403   403   202",
     ("POST", "/api/jobs/{id}/retry"):           "401   409   403   403   409   403   403   409",
     ("GET", "/api/stream"):                     "401   200   403   403   200   403   200   200",
+    ("POST", "/api/stream/tickets"):            "401   201   201   201   201   403   201   201",
     ("POST", "/api/worker/claim"):              "401   403   403   403   403   204   403   204",
     ("POST", "/api/worker/reports"):            "401   403   403   403   403   200   403   200",
     ("POST", "/api/worker/jobs/{id}/heartbeat"): "401  403   403   403   403   200   403   200",

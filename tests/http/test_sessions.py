@@ -56,7 +56,28 @@ async def test_the_cookie_is_secure_where_a_setting_says_so(start: Starter) -> N
 
     answer = await world.nobody.post("/api/sessions/guest")
 
-    assert "; secure" in answer.headers["Set-Cookie"].lower()
+    name, _, attributes = answer.headers["Set-Cookie"].partition("=")
+    assert "__Host-jobsvc_session" == name
+    assert {"httponly", "secure", "path=/", "samesite=lax"} <= set(attributes.lower().split("; "))
+    assert "domain" not in attributes.lower()
+
+
+async def test_only_the_cookie_s_own_name_counts(start: Starter) -> None:
+    """
+    Where the cookie is __Host-, which only we can set, a plain one that a neighbour planted proves nobody.
+    """
+    secure, plain = await start(cookie_secure=True), await start()
+    planted = {"Cookie": f"jobsvc_session={secure.guest.token}"}
+    ours = {"Cookie": f"jobsvc_session={secure.stranger.token}; __Host-jobsvc_session={secure.guest.token}"}
+
+    answers = [
+        await secure.nobody.get("/api/jobs", headers=planted),
+        await secure.nobody.create(headers=ours | {"Origin": secure.url.replace("http:", "https:")}),
+        await plain.nobody.get("/api/jobs", headers={"Cookie": f"__Host-jobsvc_session={plain.guest.token}"}),
+    ]
+
+    assert [401, 201, 401] == [answer.status for answer in answers]
+    assert secure.guest.owner == answers[1].job["owner"]
 
 
 async def test_a_valid_guest_gets_the_same_owner_again(world: World) -> None:

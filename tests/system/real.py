@@ -11,7 +11,8 @@ from typing import NamedTuple
 from jobsvc.app import running, serving
 from jobsvc.client import Client
 from jobsvc.domain.words import Role
-from jobsvc.settings import load_settings, with_made_secret
+from jobsvc.secretfile import with_made_secret
+from jobsvc.settings import load_settings
 from jobsvc.tokens import issue
 
 

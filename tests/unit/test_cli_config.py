@@ -5,7 +5,8 @@ from pathlib import Path
 from click.testing import CliRunner
 
 from jobsvc.cli import main
-from jobsvc.settings import Settings, load_settings, with_made_secret
+from jobsvc.secretfile import with_made_secret
+from jobsvc.settings import Settings, load_settings
 
 
 def test_every_setting_is_shown_with_its_source(tmp_path: Path) -> None:

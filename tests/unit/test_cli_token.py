@@ -6,7 +6,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from jobsvc.cli import main
-from jobsvc.settings import load_settings, with_made_secret
+from jobsvc.secretfile import with_made_secret
+from jobsvc.settings import load_settings
 from jobsvc.tokens import UnusableToken, read_bearer, verify
 
 SECRET = "a secret of more than thirty-two characters"
@@ -112,4 +113,32 @@ def test_without_any_secret_there_is_no_token(tmp_path: Path) -> None:
 
     assert 2 == printed.exit_code
     assert "set JOBSVC_SECRET" in printed.output
+    assert [] == list(tmp_path.iterdir())
+
+
+def test_at_most_eight_secrets_stay_beside_the_new_one(tmp_path: Path) -> None:
+    """
+    Rotating for ever makes no token slower to refuse.
+    """
+    database = str(tmp_path / "jobs.db")
+    with_made_secret(load_settings({"database": database}, {}))
+
+    for _ in range(10):
+        assert 0 == CliRunner().invoke(main, ["rotate-secret", "--database", database]).exit_code
+
+    assert 9 == len((tmp_path / "jobs.db.secret").read_text().split())
+    assert 8 == len(with_made_secret(load_settings({"database": database}, {})).settings.secret_previous)
+
+
+@pytest.mark.parametrize(("secret", "said"), [(SECRET, "secret_previous"), ("", "cannot be read as a secret")])
+def test_what_cannot_be_rotated_says_so(tmp_path: Path, secret: str, said: str) -> None:
+    """
+    A configured secret is rotated where it is configured, and where there is none yet nothing is made.
+    """
+    arguments = ["rotate-secret", "--database", str(tmp_path / "none.db")]
+
+    printed = CliRunner().invoke(main, arguments, env={"JOBSVC_SECRET": secret})
+
+    assert 2 == printed.exit_code
+    assert said in printed.output
     assert [] == list(tmp_path.iterdir())

@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from jobsvc.settings import Loaded, UnusableSetting, is_loopback, load_settings, with_made_secret, with_secret
+from jobsvc.secretfile import with_made_secret, with_secret
+from jobsvc.settings import Loaded, UnusableSetting, is_loopback, load_settings
 
 
 def test_a_flag_wins_over_the_environment_over_the_file_over_the_default(tmp_path: Path) -> None:
@@ -201,3 +202,15 @@ def test_nothing_else_is_loopback(host: str) -> None:
     An address that others can reach, or a name that only looks local, does not count.
     """
     assert not is_loopback(host)
+
+
+def test_previous_secrets_are_few_and_never_shown() -> None:
+    """
+    Nine are refused, and those that there are stand masked.
+    """
+    loaded = load_settings({}, {"JOBSVC_SECRET": "s", "JOBSVC_SECRET_PREVIOUS": "a,b"})
+
+    assert ("a", "b") == loaded.settings.secret_previous
+    assert "***" == loaded.shown()["secret_previous"]["value"]
+    with pytest.raises(UnusableSetting, match="more than 8"):
+        load_settings({}, {"JOBSVC_SECRET_PREVIOUS": ",".join("abcdefghi")})
