@@ -7,12 +7,13 @@ lease is laid over when a job is read: it is in no view, no version and no diges
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
-from msgspec import UNSET, Raw, Struct, UnsetType, json, structs
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType, json, structs
 
-from jobsvc.domain.events import FollowupRequested, Started
+from jobsvc.domain.events import EventType, FollowupRequested, Started
 from jobsvc.domain.moments import SECOND_US, rfc3339, rfc3339_or_none
+from jobsvc.domain.words import State
 
 if TYPE_CHECKING:
     from jobsvc.changes import Change
@@ -25,11 +26,32 @@ BRIEF_BYTES_MAX: Final = 16_384
 
 _NULL: Final = Raw(b"null")
 
+Id = Annotated[
+    str,
+    Meta(
+        pattern="^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$",
+        description="A UUIDv7 as text.",
+        extra_json_schema={"format": "uuid"},
+    ),
+]
+Moment = Annotated[
+    str,
+    Meta(
+        pattern=r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{6}Z$",
+        description="A moment in UTC (RFC 3339), with microseconds.",
+        extra_json_schema={"format": "date-time"},
+    ),
+]
+Position = Annotated[int, Meta(ge=1, description="A place in the log.")]
+Place = Annotated[int, Meta(ge=0, description="A place in the log, 0 before its beginning.")]
+Version = Annotated[int, Meta(ge=1, description="A place in the job's stream: grows with each of its events.")]
+Count = Annotated[int, Meta(ge=0)]
+
 
 class ProgressResource(Struct, frozen=True, gc=False):
     """How far the worker says it is."""
 
-    percent: float | None
+    percent: Annotated[float, Meta(ge=0, le=100)] | None
     message: str | None
     data: Raw
 
@@ -37,47 +59,49 @@ class ProgressResource(Struct, frozen=True, gc=False):
 class FailureResource(Struct, frozen=True, gc=False):
     """Why the last attempt, or the job, failed."""
 
-    code: str
-    message: str
+    code: Annotated[str, Meta(description="For programs. worker_lost is the service's own: the third lost lease.")]
+    message: Annotated[str, Meta(description="For people.")]
 
 
-class JobResource(Struct, frozen=True, gc=False):
+class JobResource(Struct, frozen=True, gc=False, kw_only=True):
     """A job, whole. Clients read ``active``, never a list of states."""
 
-    id: str
+    id: Id
     kind: str
-    state: str
-    active: bool
-    version: int
-    position: int
+    state: State
+    active: Annotated[bool, Meta(description="False for ever once the job has ended.")]
+    version: Annotated[Version, Meta(description="Grows with each event of the job; the ETag.")]
+    position: Annotated[Position, Meta(description="Of the job's newest event, in the log.")]
     owner: str
-    key: str | None
-    url: str | None
+    key: Annotated[str | None, Meta(description="What deduplicates, over owner and kind; null for no deduplication.")]
+    url: Annotated[str | None, Meta(description="As it was sent.")]
     title: str | None
-    input: Raw | UnsetType
-    metadata: Raw
-    priority: int
+    input: Annotated[Raw | UnsetType, Meta(description="Any JSON; left out where `omitted` names it.")] = UNSET
+    metadata: Annotated[Raw, Meta(extra_json_schema={"type": "object"})]
+    priority: Annotated[int, Meta(ge=-100, le=100, description="Larger first.")]
     progress: ProgressResource | None
-    attempt: int
-    max_attempts: int
-    lost_leases: int
+    attempt: Annotated[int, Meta(ge=0, description="0 until the first claim; a release and a lapse give it back.")]
+    max_attempts: Annotated[int, Meta(ge=1)]
+    lost_leases: Count
     cancel_requested: bool
-    result: Raw | UnsetType
+    result: Annotated[Raw | UnsetType, Meta(description="Any JSON; left out where `omitted` names it.")] = UNSET
     error: FailureResource | None
     reason: str | None
-    retry_of: str | None
-    superseded_by: str | None
-    followed_by: str | None
-    follows: str | None
-    created_at: str
-    run_at: str | None
-    started_at: str | None
-    finished_at: str | None
-    due_at: str | None
-    deadline: str | None
-    lease_expires_at: str | None
+    retry_of: Id | None
+    superseded_by: Id | None
+    followed_by: Id | None
+    follows: Id | None
+    created_at: Moment
+    run_at: Moment | None
+    started_at: Annotated[Moment | None, Meta(description="Of the current attempt.")]
+    finished_at: Moment | None
+    due_at: Moment | None
+    deadline: Moment | None
+    lease_expires_at: Annotated[Moment | None, Meta(description="Laid over when read: in no version.")]
     worker: str | None
-    omitted: list[str] | UnsetType = UNSET
+    omitted: Annotated[
+        list[str] | UnsetType, Meta(description="Which of input and result are larger than 16 KiB, so left out.")
+    ] = UNSET
 
 
 def job_resource(job: Job, *, lease_expires_at: Micros | None = None, brief: bool = False) -> JobResource:
@@ -150,15 +174,15 @@ def _is_large(raw: Raw | UnsetType) -> bool:
 class EventResource(Struct, frozen=True, gc=False):
     """An event of the log, as the history and the log show it."""
 
-    position: int
-    job_id: str
-    version: int
-    type: str
-    at: str
-    actor: str | None
+    position: Position
+    job_id: Id
+    version: Version
+    type: EventType
+    at: Moment
+    actor: Annotated[str | None, Meta(description="Who; to guests and users the role only. Null once erased.")]
     request_id: str | None
-    data: dict[str, Any]
-    chain: str
+    data: Annotated[dict[str, Any], Meta(description="All else that the event says: facts and payload in one.")]
+    chain: Annotated[str, Meta(pattern="^[0-9a-f]{64}$", description="SHA-256 over this event and the chain before.")]
 
 
 def event_resource(event: Event, chain: bytes, *, role_only: bool) -> EventResource:
@@ -202,12 +226,12 @@ def change_data(change: Change) -> dict[str, Any]:
 class ChangeResource(Struct, frozen=True, gc=False):
     """The data of a ``job`` frame: an event, and the job as it stood after it."""
 
-    type: str
-    position: int
-    version: int
-    at: str
+    type: EventType
+    position: Position
+    version: Version
+    at: Moment
     job: JobResource
-    data: dict[str, Any]
+    data: Annotated[dict[str, Any], Meta(description="What the event says that `job` does not carry.")]
 
 
 def change_resource(change: Change) -> ChangeResource:

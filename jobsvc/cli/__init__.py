@@ -21,6 +21,7 @@ VERBS: Final = {
     "rotate-secret": "jobsvc.cli.tokens:rotate_secret",
     "config": "jobsvc.cli.config:config",
     "demo": "jobsvc.cli.demo:demo",
+    "openapi": "jobsvc.cli.document:openapi",
     "tail": "jobsvc.cli.tail:tail",
     "replay": "jobsvc.cli.replay:replay",
     "rebuild": "jobsvc.cli.repair:rebuild",

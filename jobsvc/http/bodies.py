@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Annotated, Any, Final
 
 import msgspec
-from msgspec import Meta, Raw, Struct
+from msgspec import Meta, Raw, Struct, field
 
 from jobsvc.domain.commands import OnActive, OnCompleted
 from jobsvc.domain.errors import InvalidCommand
@@ -20,10 +20,24 @@ from jobsvc.http.problems import Malformed
 
 EMPTY_OBJECT: Final = Raw(b"{}")
 _NULL: Final = Raw(b"null")
+# As factories where they are defaults: msgspec shows a default in the schema, and cannot show a Raw.
 
 Kind = Annotated[str, Meta(pattern=r"^[a-z0-9._-]{1,64}$", description="1 to 64 of a-z, 0-9, '.', '_' and '-'.")]
 Seconds = Annotated[float, Meta(ge=0, le=315_360_000)]
 PositiveSeconds = Annotated[float, Meta(gt=0, le=315_360_000)]
+Owner = Annotated[str, Meta(description="`guest:<id>` or `user:<id>`; for services, and for operators.")]
+JobId = Annotated[str, Meta(description="The id of a job.", extra_json_schema={"format": "uuid"})]
+LeaseToken = Annotated[str, Meta(description="As the claim gave it.")]
+Reason = Annotated[str, Meta(description="Why, for the log; at most 1,000 characters.")]
+Message = Annotated[str, Meta(description="For people; at most 1,000 characters.")]
+
+SCHEMAS: Final = "#/components/schemas/"
+"""Where the OpenAPI document keeps each record's schema, by the record's name."""
+
+
+def any_of(*names: str) -> Meta:
+    """That what stands here is one of these records, for elements that are read, refused or written one by one."""
+    return Meta(extra_json_schema={"anyOf": [{"$ref": SCHEMAS + name} for name in names]})
 
 
 class Body(Struct, frozen=True, forbid_unknown_fields=True):
@@ -42,14 +56,16 @@ class CreateBody(Body, frozen=True):
     """A job that is wanted."""
 
     kind: Kind
-    url: str | None = None
-    key: str | None = None
-    owner: str | None = None
-    input: Raw = EMPTY_OBJECT
-    title: str | None = None
-    metadata: Raw = EMPTY_OBJECT
-    priority: Annotated[int, Meta(ge=-100, le=100)] = 0
-    run_at: str | None = None
+    url: Annotated[str | None, Meta(description="http or https; what makes the key where none is given.")] = None
+    key: Annotated[str | None, Meta(description="What deduplicates, over owner and kind.")] = None
+    owner: Owner | None = None
+    input: Annotated[Raw, Meta(description="Any JSON, for the worker.")] = field(default_factory=lambda: EMPTY_OBJECT)
+    title: Annotated[str | None, Meta(description="At most 200 characters.")] = None
+    metadata: Annotated[
+        Raw, Meta(description="For the caller's own use; at most 16 KiB.", extra_json_schema={"type": "object"})
+    ] = field(default_factory=lambda: EMPTY_OBJECT)
+    priority: Annotated[int, Meta(ge=-100, le=100, description="Larger first.")] = 0
+    run_at: Annotated[str | None, Meta(description="RFC 3339, with its offset.")] = None
     deadline_s: PositiveSeconds | None = None
     start_within_s: PositiveSeconds | None = None
     max_attempts: Annotated[int, Meta(ge=1, le=1_000)] = 3
@@ -59,22 +75,22 @@ class CreateBody(Body, frozen=True):
 class BatchBody(Body, frozen=True):
     """Several jobs that are wanted, each on its own."""
 
-    jobs: list[Raw]
+    jobs: Annotated[list[Annotated[Raw, any_of("CreateBody")]], Meta(description="At most 500.")]
 
 
 class CancelBody(Body, frozen=True):
     """How to stop: by asking, or with force."""
 
     force: bool = False
-    reason: str | None = None
-    owner: str | None = None
+    reason: Reason | None = None
+    owner: Owner | None = None
 
 
 class ReasonBody(Body, frozen=True):
     """Nothing but why, and for whom."""
 
-    reason: str | None = None
-    owner: str | None = None
+    reason: Reason | None = None
+    owner: Owner | None = None
 
 
 class LinkBody(Body, frozen=True):
@@ -106,36 +122,36 @@ class ClaimBody(Body, frozen=True):
 class HeartbeatBody(Body, frozen=True):
     """A sign of life."""
 
-    lease_token: str
+    lease_token: LeaseToken
 
 
 class ProgressBody(Body, frozen=True):
     """How far it is."""
 
-    lease_token: str
+    lease_token: LeaseToken
     percent: Annotated[float, Meta(ge=0, le=100)] | None = None
-    message: str | None = None
-    data: Raw = _NULL
+    message: Message | None = None
+    data: Raw = field(default_factory=lambda: _NULL)
 
 
 class CompleteBody(Body, frozen=True):
     """The result."""
 
-    lease_token: str
-    result: Raw = _NULL
+    lease_token: LeaseToken
+    result: Raw = field(default_factory=lambda: _NULL)
 
 
 class ErrorBody(Body, frozen=True):
     """Why it failed."""
 
     code: Annotated[str, Meta(min_length=1, max_length=200)]
-    message: str = ""
+    message: Message = ""
 
 
 class FailBody(Body, frozen=True):
     """That it failed."""
 
-    lease_token: str
+    lease_token: LeaseToken
     error: ErrorBody
     retryable: bool = True
     retry_after_s: Seconds | None = None
@@ -144,44 +160,47 @@ class FailBody(Body, frozen=True):
 class ReleaseBody(Body, frozen=True):
     """That it is given back."""
 
-    lease_token: str
+    lease_token: LeaseToken
+
+
+_ANY_REPORT: Final = any_of("HeartbeatReport", "ProgressReport", "CompleteReport", "FailReport", "ReleaseReport")
 
 
 class ReportsBody(Body, frozen=True):
     """Several reports, each on its own."""
 
-    reports: list[Raw]
+    reports: Annotated[list[Annotated[Raw, _ANY_REPORT]], Meta(description="At most 500.")]
 
 
 class HeartbeatReport(HeartbeatBody, frozen=True, tag="heartbeat", tag_field="report"):
     """A heartbeat among several reports."""
 
-    job_id: str
+    job_id: JobId
 
 
 class ProgressReport(Body, frozen=True, tag="progress", tag_field="report"):
     """Progress among several reports."""
 
-    job_id: str
-    lease_token: str
+    job_id: JobId
+    lease_token: LeaseToken
     percent: Annotated[float, Meta(ge=0, le=100)] | None = None
-    message: str | None = None
-    data: Raw = _NULL
+    message: Message | None = None
+    data: Raw = field(default_factory=lambda: _NULL)
 
 
 class CompleteReport(Body, frozen=True, tag="complete", tag_field="report"):
     """A result among several reports."""
 
-    job_id: str
-    lease_token: str
-    result: Raw = _NULL
+    job_id: JobId
+    lease_token: LeaseToken
+    result: Raw = field(default_factory=lambda: _NULL)
 
 
 class FailReport(Body, frozen=True, tag="fail", tag_field="report"):
     """A failure among several reports."""
 
-    job_id: str
-    lease_token: str
+    job_id: JobId
+    lease_token: LeaseToken
     error: ErrorBody
     retryable: bool = True
     retry_after_s: Seconds | None = None
@@ -190,8 +209,8 @@ class FailReport(Body, frozen=True, tag="fail", tag_field="report"):
 class ReleaseReport(Body, frozen=True, tag="release", tag_field="report"):
     """A release among several reports."""
 
-    job_id: str
-    lease_token: str
+    job_id: JobId
+    lease_token: LeaseToken
 
 
 AnyReport = HeartbeatReport | ProgressReport | CompleteReport | FailReport | ReleaseReport

@@ -12,7 +12,7 @@ import re
 from heapq import nlargest
 from typing import TYPE_CHECKING, Any, Final, get_args
 
-from msgspec import Struct
+from msgspec import UNSET
 
 from jobsvc.answers import Answer
 from jobsvc.domain import commands as c
@@ -27,7 +27,18 @@ from jobsvc.http import bodies
 from jobsvc.http.call import respond
 from jobsvc.http.problems import Malformed, problem
 from jobsvc.http.several import decide_each
-from jobsvc.resource import JobResource, encode, event_resource, job_resource
+from jobsvc.http.shapes import (
+    ActiveAnswer,
+    BatchAnswer,
+    CancelAnswer,
+    CleanupAnswer,
+    CreateAnswer,
+    EventsAnswer,
+    JobAnswer,
+    JobsAnswer,
+    Links,
+)
+from jobsvc.resource import encode, event_resource, job_resource
 from jobsvc.store.codec import read_record
 from jobsvc.store.seam import HistoryQuery
 
@@ -35,34 +46,22 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from aiohttp import web
+    from msgspec import UnsetType
 
     from jobsvc.domain.job import Job
     from jobsvc.http.call import Call
     from jobsvc.http.service import Service
+    from jobsvc.http.shapes import DedupReason
+    from jobsvc.resource import JobResource
 
 _TAG: Final = re.compile(r'(?:W/)?"(\d{1,12})"')
 _STATES: Final = frozenset(get_args(State))
 _LIMITED_ROLES: Final = frozenset({"guest", "user"})
-_REASON_OF_OUTCOME: Final = {"attached": "active", "followup": "active", "fresh_result": "fresh_result"}
-
-
-class Links(Struct, frozen=True):
-    """Where the job is, was, and will be told of."""
-
-    self: str
-    events: str
-    stream: str
-
-
-class CreateAnswer(Struct, frozen=True):
-    """What a create says: always a whole job, the winner's where there was a race."""
-
-    job: JobResource
-    deduplicated: bool
-    dedup_reason: str | None
-    input_differs: bool
-    cursor: str
-    links: Links
+_REASON_OF_OUTCOME: Final[dict[str, DedupReason]] = {
+    "attached": "active",
+    "followup": "active",
+    "fresh_result": "fresh_result",
+}
 
 
 # Creating
@@ -90,7 +89,7 @@ async def create_batch(call: Call) -> web.Response:
         mark=call.mark(content),
     )
     answers = [_result(call, result) for result in results]
-    return respond(encode({"results": answers}), headers=_replay_header(replayed=replayed))
+    return respond(encode(BatchAnswer(answers)), headers=_replay_header(replayed=replayed))
 
 
 def create_command(call: Call, body: bodies.CreateBody) -> c.Create:
@@ -244,13 +243,12 @@ async def active(call: Call) -> web.Response:
     cursor = service.feed.cursor(service.feed.position)
     keys = _asked_keys(call, kind)
     jobs = [job for job in service.feed.snapshot(scope) if keys is None or job.key in keys]
-    answer: dict[str, Any] = {"cursor": cursor}
+    following: str | UnsetType | None = UNSET
     if who.role in _SEES_MANY:
         jobs = sorted((job for job in jobs if after is None or job.id > after), key=lambda job: job.id)
-        answer["next"] = jobs[limit - 1].id if len(jobs) > limit else None
+        following = jobs[limit - 1].id if len(jobs) > limit else None
         jobs = jobs[:limit]
-    answer["jobs"] = [shown(service, job) for job in jobs]
-    return respond(encode(answer))
+    return respond(encode(ActiveAnswer([shown(service, job) for job in jobs], cursor, following)))
 
 
 _SEES_MANY: Final = frozenset({"viewer", "operator"})
@@ -295,7 +293,7 @@ async def list_jobs(call: Call) -> web.Response:
     ended = await service.store.read_jobs({job_id: None for job_id in page if job_id not in living})
     jobs = [living.get(job_id) or ended.get(job_id) for job_id in page]
     answer = [shown(service, job) for job in jobs if job is not None]
-    return respond(encode({"jobs": answer, "next": page[-1] if len(found) > limit else None}))
+    return respond(encode(JobsAnswer(answer, page[-1] if len(found) > limit else None)))
 
 
 def _living(service: Service, query: HistoryQuery) -> list[Job]:
@@ -339,7 +337,7 @@ async def get(call: Call) -> web.Response:
     if _is_known(call.request.headers.get("If-None-Match", ""), job.version):
         return respond(b"", status=304, headers=headers)
     resource = job_resource(job, lease_expires_at=service.ledger.lease_of(job))
-    return respond(encode({"job": resource}), headers=headers)
+    return respond(encode(JobAnswer(resource)), headers=headers)
 
 
 async def history(call: Call) -> web.StreamResponse:
@@ -354,7 +352,7 @@ async def history(call: Call) -> web.StreamResponse:
     role_only = call.principal.role in _LIMITED_ROLES
     events = [event_resource(read_record(record), record.chain, role_only=role_only) for record in records]
     following = records[-1].position if records and records[-1].position < job.position else None
-    return respond(encode({"events": events, "next": following}))
+    return respond(encode(EventsAnswer(events, following)))
 
 
 # Ending
@@ -374,7 +372,7 @@ async def cancel(call: Call) -> web.Response:
     answer = await call.service.ledger.execute(command)
     job = job_resource(answer.job, lease_expires_at=call.service.ledger.lease_of(answer.job))
     cursor = call.service.feed.cursor(answer.position)
-    return respond(encode({"job": job, "cursor": cursor}), status=202 if answer.job.active else 200)
+    return respond(encode(CancelAnswer(job, cursor)), status=202 if answer.job.active else 200)
 
 
 async def retry(call: Call) -> web.Response:
@@ -407,7 +405,7 @@ async def clean_up(call: Call) -> web.Response:
     answer = await call.service.ledger.execute(command)
     removed = answer.outcome == "changed"
     reason = answer.job.state if removed else "already_ended"
-    return respond(encode({"success": True, "removed": removed, "reason": reason}))
+    return respond(encode(CleanupAnswer(success=True, removed=removed, reason=reason)))
 
 
 # What they share

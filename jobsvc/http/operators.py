@@ -16,6 +16,7 @@ from jobsvc.http import bodies
 from jobsvc.http.call import respond
 from jobsvc.http.problems import NotFound
 from jobsvc.http.revocations import Revocation
+from jobsvc.http.shapes import EventsAnswer, HeadAnswer, ProjectionsAnswer, RebuildBegun, RevokeAnswer, Standing
 from jobsvc.memory import INLINE
 from jobsvc.operate.views import INLINE_NAMES, rebuild
 from jobsvc.resource import encode, event_resource
@@ -47,7 +48,7 @@ async def log(call: Call) -> web.Response:
         return response
     head = call.service.ledger.memory.position
     following = events[-1].position if events and events[-1].position < head else None
-    return respond(encode({"events": events, "next": following}))
+    return respond(encode(EventsAnswer(events, following)))
 
 
 def _position(call: Call) -> int:
@@ -64,35 +65,25 @@ def _position(call: Call) -> int:
 async def head(call: Call) -> web.Response:
     """``GET /api/log/head``: what to keep beside a backup, so that a cut tail is found."""
     newest = await call.service.store.read_head()
-    return respond(encode({"position": newest.position, "chain": newest.chain.hex(), "epoch": newest.epoch}))
+    return respond(encode(HeadAnswer(newest.position, newest.chain.hex(), newest.epoch)))
 
 
 async def projections(call: Call) -> web.Response:
     """``GET /api/projections``: how far each view is, and what is wrong with it."""
     memory = call.service.ledger.memory
-    inline = [
-        {
-            "name": one.name,
-            "version": one.version,
-            "inline": True,
-            "position": memory.position,
-            "lag": 0,
-            "failure": None,
-        }
-        for one in INLINE
-    ]
+    inline = [Standing(one.name, one.version, inline=True, position=memory.position, lag=0) for one in INLINE]
     catching_up = [
-        {
-            "name": one.name,
-            "version": one.version,
-            "inline": False,
-            "position": one.position,
-            "lag": memory.position - one.position,
-            "failure": one.failure,
-        }
+        Standing(
+            one.name,
+            one.version,
+            inline=False,
+            position=one.position,
+            lag=memory.position - one.position,
+            failure=one.failure,
+        )
         for one in call.service.runner.standings.values()
     ]
-    return respond(encode({"projections": [*inline, *catching_up], "head": memory.position}))
+    return respond(encode(ProjectionsAnswer([*inline, *catching_up], memory.position)))
 
 
 async def rebuild_projection(call: Call) -> web.Response:
@@ -102,7 +93,7 @@ async def rebuild_projection(call: Call) -> web.Response:
         if name not in service.runner.standings:
             raise NotFound(f"there is no projection {name!r}")
         await service.runner.begin_anew(name)
-        return respond(encode({"projection": name}), status=202)
+        return respond(encode(RebuildBegun(name)), status=202)
     rebuilt = await rebuild(service.store, name, alone=service.ledger.alone)
     log_line("projection.rebuilt", projection=name, actor=call.principal.actor, count=rebuilt.rows)
     return respond(encode(rebuilt))
@@ -114,7 +105,7 @@ async def revoke(call: Call) -> web.Response:
     revocation = _revocation(body, reason_characters_max=call.service.settings.message_characters_max)
     expires_at = await call.service.revocations.revoke(revocation)
     log_line("token.revoked", actor=call.principal.actor, whose=revocation.whose, reason=revocation.reason)
-    return respond(encode({"revoked": revocation.whose, "kept_until": rfc3339(expires_at)}))
+    return respond(encode(RevokeAnswer(revocation.whose, rfc3339(expires_at))))
 
 
 def _revocation(body: bodies.RevokeBody, *, reason_characters_max: int) -> Revocation:

@@ -1,5 +1,7 @@
 """
 The page at ``/``: the active jobs, live, in one small file of HTML and one of script; a client of the public API only.
+
+Here are the files of the pages and the headers that all pages carry; what stands at ``/docs`` is made in reference.py.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
     from jobsvc.http.call import Call
 
 _FOLDER: Final = files("jobsvc.http") / "page"
-_HEADERS: Final = {
+HEADERS: Final = {
     "Cache-Control": "no-cache",
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
@@ -22,6 +24,7 @@ _HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }
+"""Of everything that a browser shows: nothing from elsewhere, in nobody's frame."""
 
 
 async def home(call: Call) -> web.Response:
@@ -39,7 +42,12 @@ async def style(call: Call) -> web.Response:
     return _file(call, "home.css", "text/css")
 
 
+async def reference_style(call: Call) -> web.Response:
+    """``GET /docs.css``: the style of the reference."""
+    return _file(call, "docs.css", "text/css")
+
+
 def _file(call: Call, name: str, content_type: str) -> web.Response:
     del call
     content = (_FOLDER / name).read_bytes()
-    return web.Response(body=content, headers=_HEADERS, content_type=content_type, charset="utf-8")
+    return web.Response(body=content, headers=HEADERS, content_type=content_type, charset="utf-8")

@@ -1,14 +1,15 @@
 """
 The routes, as data: method, path, who may call, what answers.
 
-The one table; documents, tests and the router read it. Who may do what with *which* job is not here but in the domain.
+The one table; documents, tests and the router read it. Who may do what with *which* job is not here but in the domain,
+and what a request may say and is answered stands in catalogue.py, an entry for each row.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from jobsvc.http import jobs, operators, pages, sessions, workers
+from jobsvc.http import jobs, operators, pages, reference, sessions, workers
 from jobsvc.http.edge import Route
 
 if TYPE_CHECKING:
@@ -27,7 +28,15 @@ async def _stream(call: Call) -> web.StreamResponse:
     return await call.service.streams.of_caller(call)
 
 
-ROUTES: Final = (
+async def _document(call: Call) -> web.Response:
+    return reference.answer_json(call, ROUTES)
+
+
+async def _reference(call: Call) -> web.Response:
+    return reference.answer_page(call, ROUTES)
+
+
+ROUTES: Final[tuple[Route, ...]] = (
     Route("POST", "/api/sessions/guest", None, sessions.guest, "A guest, and its cookie."),
     Route("POST", "/api/sessions/link", None, sessions.link, "A token for the code of a dashboard link."),
     Route("POST", "/api/jobs", _OWNERS, jobs.create, "Make a job, or attach to the one that does the same work."),
@@ -59,4 +68,7 @@ ROUTES: Final = (
     Route("GET", "/", None, pages.home, "The active jobs, live."),
     Route("GET", "/home.js", None, pages.script, "What makes that page live."),
     Route("GET", "/home.css", None, pages.style, "How that page looks."),
+    Route("GET", "/openapi.json", None, _document, "All of this as an OpenAPI 3.1 document."),
+    Route("GET", "/docs", None, _reference, "That document to read."),
+    Route("GET", "/docs.css", None, pages.reference_style, "How it looks."),
 )

@@ -6,13 +6,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from msgspec import Struct
-
 from jobsvc.domain.errors import JobsvcError
 from jobsvc.domain.moments import SECOND_US, rfc3339
 from jobsvc.http import bodies
 from jobsvc.http.call import respond
 from jobsvc.http.problems import Unauthenticated
+from jobsvc.http.shapes import LinkAnswer, SessionAnswer, TicketAnswer
 from jobsvc.resource import encode
 
 if TYPE_CHECKING:
@@ -21,13 +20,6 @@ if TYPE_CHECKING:
     from jobsvc.http.call import Call
 
 _LINK_TTL_S: Final = 12 * 3600.0
-
-
-class Ticket(Struct, frozen=True):
-    """What opens a stream once, and until when."""
-
-    ticket: str
-    expires_at: str
 
 
 async def guest(call: Call) -> web.Response:
@@ -42,7 +34,7 @@ async def guest(call: Call) -> web.Response:
         address = request.remote or "unknown"
         owner, token, expires_at = service.identity.make_guest(service.ledger.new_id(), address)
         status = 201
-    response = respond(encode({"owner": owner, "token": token, "expires_at": rfc3339(expires_at)}), status=status)
+    response = respond(encode(SessionAnswer(owner, token, rfc3339(expires_at))), status=status)
     max_age_s = max(0, (expires_at - service.clock.now()) // SECOND_US)
     # Path is / and there is no Domain, without which a browser would not take the name with __Host- (RFC 6265bis).
     name, secure = origins.cookie_name(request), origins.is_secure(request)
@@ -70,10 +62,10 @@ async def link(call: Call) -> web.Response:
         message = "this link was used or has run out; start the service again for another, or make a token"
         raise Unauthenticated(message)
     token = call.service.identity.make_operator(bearer.principal.subject, _LINK_TTL_S)
-    return respond(encode({"token": token}), status=201)
+    return respond(encode(LinkAnswer(token)), status=201)
 
 
 async def ticket(call: Call) -> web.Response:
     """``POST /api/stream/tickets``: opens the caller's stream once, for an EventSource that can send no header."""
     code, expires_at = call.service.identity.tickets.make(call.bearer)
-    return respond(encode(Ticket(code, rfc3339(expires_at))), status=201)
+    return respond(encode(TicketAnswer(code, rfc3339(expires_at))), status=201)

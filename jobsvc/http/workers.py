@@ -13,7 +13,7 @@ import hashlib
 from typing import TYPE_CHECKING, Any, assert_never
 
 from aiohttp import web
-from msgspec import UNSET, Struct, structs
+from msgspec import UNSET, structs
 
 from jobsvc.answers import Answer
 from jobsvc.domain import commands as c
@@ -25,7 +25,8 @@ from jobsvc.http import bodies
 from jobsvc.http.call import respond
 from jobsvc.http.problems import problem
 from jobsvc.http.several import decide_each
-from jobsvc.resource import JobResource, encode, job_resource
+from jobsvc.http.shapes import ClaimAnswer, Grant, JobAnswer, LeaseAnswer, ReportsAnswer
+from jobsvc.resource import encode, job_resource
 from jobsvc.tokens import lease_token, read_lease_token
 
 if TYPE_CHECKING:
@@ -34,23 +35,6 @@ if TYPE_CHECKING:
     from jobsvc.domain.job import Job
     from jobsvc.http.call import Call
     from jobsvc.http.service import Service
-
-
-class Grant(Struct, frozen=True):
-    """A job given to a worker, and the right to report on it."""
-
-    job: JobResource
-    lease_token: str
-    fence: int
-    lease_expires_at: str | None
-
-
-class LeaseAnswer(Struct, frozen=True):
-    """How a worker's lease stands, and whether its job is still wanted."""
-
-    lease_expires_at: str | None
-    cancel_requested: bool
-    deadline: str | None
 
 
 # Claiming
@@ -64,7 +48,7 @@ async def claim(call: Call) -> web.StreamResponse:
     if not jobs:
         return web.Response(status=204)
     grants = [_grant(call.service, job) for job in jobs]
-    return await _hand_over(call, respond(encode({"jobs": grants})), fresh)
+    return await _hand_over(call, respond(encode(ClaimAnswer(grants))), fresh)
 
 
 async def _granted(service: Service, command: c.Claim, wait_s: float) -> tuple[Sequence[Job], Sequence[Job]]:
@@ -173,7 +157,7 @@ async def reports(call: Call) -> web.Response:
     results, _ = await decide_each(
         call, items, shape=bodies.AnyReport, make=lambda body: _command(call, body.job_id, body)
     )
-    return respond(encode({"results": [_result(call, result) for result in results]}))
+    return respond(encode(ReportsAnswer([_result(call, result) for result in results])))
 
 
 async def _report(call: Call, shape: type[bodies.Body]) -> web.Response:
@@ -184,18 +168,17 @@ async def _report(call: Call, shape: type[bodies.Body]) -> web.Response:
 
 def _result(call: Call, result: Answer | JobsvcError) -> Any:  # noqa: ANN401  # JSON
     if isinstance(result, Answer):
-        told = _reported(call.service, result)
-        return {"status": 200} | (told if isinstance(told, dict) else structs.asdict(told))
+        return {"status": 200} | structs.asdict(_reported(call.service, result))
     return problem(result, instance=call.request.path, request_id=call.request_id)
 
 
-def _reported(service: Service, answer: Answer) -> LeaseAnswer | dict[str, JobResource]:
+def _reported(service: Service, answer: Answer) -> LeaseAnswer | JobAnswer:
     """What a worker is told: of a lease that goes on how it stands, of one that ended the job."""
     job = answer.job
     if answer.outcome == "renewed":
         expires_at = rfc3339_or_none(answer.lease_expires_at)
         return LeaseAnswer(expires_at, job.cancel_requested, rfc3339_or_none(job.deadline))
-    return {"job": job_resource(job, lease_expires_at=service.ledger.lease_of(job))}
+    return JobAnswer(job_resource(job, lease_expires_at=service.ledger.lease_of(job)))
 
 
 def _command(call: Call, job_id: str, body: Any) -> c.JobCommand:  # noqa: ANN401  # any of the report bodies

@@ -1,0 +1,268 @@
+"""
+The answers as records: what stands in the body of each, problems included.
+
+Handlers answer with these, and the OpenAPI document describes these, so the two cannot differ. A job and an event as
+such are resource.py's, the frames of a stream frames.py's, and what a request may say bodies.py's.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from jobsvc.http.bodies import any_of
+from jobsvc.operate.views import Rebuilt
+from jobsvc.resource import Count, EventResource, Id, JobResource, Moment, Place, Position
+
+StreamCursor = Annotated[
+    str, Meta(pattern=r"^[^\s]+\.\d+$", description="`<epoch>.<position>`: the log's identity and a place in it.")
+]
+NextJob = Annotated[Id | None, Meta(description="Send it as `after` for the next page; null on the last.")]
+NextPosition = Annotated[Position | None, Meta(description="Send it as `after` for the next page; null on the last.")]
+
+DedupReason = Literal["active", "fresh_result"]
+
+# Sessions
+
+
+class SessionAnswer(Struct, frozen=True):
+    """A guest, with the token that proves it. The cookie holds the same token."""
+
+    owner: Annotated[str, Meta(pattern="^guest:")]
+    token: str
+    expires_at: Moment
+
+
+class LinkAnswer(Struct, frozen=True):
+    """An operator's token."""
+
+    token: str
+
+
+class TicketAnswer(Struct, frozen=True):
+    """What opens a stream once, and until when."""
+
+    ticket: str
+    expires_at: Moment
+
+
+# Jobs
+
+
+class Links(Struct, frozen=True):
+    """Where the job is, was, and will be told of."""
+
+    self: str
+    events: str
+    stream: str
+
+
+class CreateAnswer(Struct, frozen=True):
+    """What a create says: always a whole job, the winner's where there was a race."""
+
+    job: JobResource
+    deduplicated: Annotated[bool, Meta(description="True if no job was made for this call.")]
+    dedup_reason: DedupReason | None
+    input_differs: Annotated[bool, Meta(description="The job has another input than this call asked for.")]
+    cursor: Annotated[StreamCursor, Meta(description="A stream from here misses nothing that came after `job`.")]
+    links: Links
+
+
+class JobAnswer(Struct, frozen=True):
+    """One job."""
+
+    job: JobResource
+
+
+class CancelAnswer(Struct, frozen=True):
+    """The job as the cancel left it."""
+
+    job: JobResource
+    cursor: StreamCursor
+
+
+class CleanupAnswer(Struct, frozen=True):
+    """Whether the job was taken off the list now, and why or why not."""
+
+    success: Literal[True]
+    removed: bool
+    reason: Annotated[str, Meta(description="`already_ended`, or the state in which the job ended just now.")]
+
+
+class ActiveAnswer(Struct, frozen=True):
+    """The active jobs, as of the cursor; ``next`` is for viewers and operators, whose list comes in pages."""
+
+    jobs: list[JobResource]
+    cursor: StreamCursor
+    next: NextJob | UnsetType = UNSET
+
+
+class JobsAnswer(Struct, frozen=True):
+    """A page of jobs, newest first."""
+
+    jobs: list[JobResource]
+    next: NextJob
+
+
+class EventsAnswer(Struct, frozen=True):
+    """A page of events, oldest first."""
+
+    events: list[EventResource]
+    next: NextPosition
+
+
+# Workers
+
+
+class Grant(Struct, frozen=True):
+    """A job given to a worker, and the right to report on it."""
+
+    job: JobResource
+    lease_token: str
+    fence: Annotated[int, Meta(ge=1, description="Grows with every grant; give it on to third parties.")]
+    lease_expires_at: Moment | None
+
+
+class ClaimAnswer(Struct, frozen=True):
+    """The jobs that the worker was given: one at least."""
+
+    jobs: list[Grant]
+
+
+class LeaseAnswer(Struct, frozen=True):
+    """How a worker's lease stands, and whether its job is still wanted."""
+
+    lease_expires_at: Moment | None
+    cancel_requested: bool
+    deadline: Moment | None
+
+
+# Operators
+
+
+class HeadAnswer(Struct, frozen=True):
+    """The end of the log: what to keep beside a backup, so that a cut tail is found."""
+
+    position: Place
+    chain: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+    epoch: str
+
+
+class Standing(Struct, frozen=True):
+    """How far a view is."""
+
+    name: str
+    version: int
+    inline: Annotated[bool, Meta(description="Written with each event; others catch up.")]
+    position: Place
+    lag: Count
+    failure: Annotated[str | None, Meta(description="Why it holds, if it does.")] = None
+
+
+class ProjectionsAnswer(Struct, frozen=True):
+    """How far each view is, and how far the log."""
+
+    projections: list[Standing]
+    head: Place
+
+
+class RebuildBegun(Struct, frozen=True):
+    """The view is being made anew; ``GET /api/projections`` shows how far it is."""
+
+    projection: str
+
+
+RebuildAnswer = Rebuilt
+
+
+class RevokeAnswer(Struct, frozen=True):
+    """Whose tokens count no more, and until when that is remembered: as long as any of them could last."""
+
+    revoked: Annotated[str, Meta(description="The subject, or `jti:` and the id of the one token.")]
+    kept_until: Moment
+
+
+class HealthAnswer(Struct, frozen=True):
+    """The process answers."""
+
+    status: Literal["alive"]
+
+
+class ReadyAnswer(Struct, frozen=True):
+    """Commands are taken and can be written."""
+
+    status: Literal["ready"]
+
+
+# Problems
+
+
+class Fault(Struct, frozen=True):
+    """One thing that was wrong with a body or a query."""
+
+    pointer: Annotated[str, Meta(description="A JSON pointer (RFC 6901); empty for the whole.")]
+    message: str
+
+
+class Problem(Struct, frozen=True):
+    """Why a request was refused or failed (RFC 9457). ``code`` is for programs, ``detail`` for people."""
+
+    type: Annotated[str, Meta(pattern="^urn:jobsvc:problem:")]
+    title: str
+    status: Annotated[int, Meta(ge=400, le=599)]
+    detail: str
+    instance: str
+    code: str
+    request_id: str
+    errors: Annotated[list[Fault] | UnsetType, Meta(description="With `invalid`.")] = UNSET
+    job: Annotated[JobResource | UnsetType, Meta(description="As it stands, where that was the reason.")] = UNSET
+    may_complete: Annotated[
+        bool | UnsetType, Meta(description="With `lease-lost`: a complete would still be accepted.")
+    ] = UNSET
+
+
+class CleanupFailure(Struct, frozen=True):
+    """Why nothing was cleaned up."""
+
+    message: str
+
+
+class CleanupProblem(Problem, frozen=True, kw_only=True):
+    """A problem with the members that callers of the cleanup path look for."""
+
+    success: Literal[False]
+    error: CleanupFailure
+
+
+# Several in one: each result has the status that it would have had alone.
+
+
+class CreateResult(CreateAnswer, frozen=True, kw_only=True):
+    """One create of a batch that was answered with a job."""
+
+    status: Literal[200, 201]
+
+
+class BatchAnswer(Struct, frozen=True):
+    """The results of a batch, in order."""
+
+    results: list[Annotated[Any, any_of("CreateResult", "Problem")]]
+
+
+class LeaseResult(LeaseAnswer, frozen=True, kw_only=True):
+    """One report of several, after which the lease goes on."""
+
+    status: Literal[200]
+
+
+class EndResult(JobAnswer, frozen=True, kw_only=True):
+    """One report of several that ended the attempt."""
+
+    status: Literal[200]
+
+
+class ReportsAnswer(Struct, frozen=True):
+    """The results of several reports, in order."""
+
+    results: list[Annotated[Any, any_of("LeaseResult", "EndResult", "Problem")]]
