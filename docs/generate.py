@@ -12,17 +12,18 @@ from __future__ import annotations
 
 import ast
 import inspect
+import logging
 import re
 import sys
 from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, get_args
+from typing import TYPE_CHECKING, Any, Final
 
 from prometheus_client import Counter
 from prometheus_client.metrics import MetricWrapperBase
 
+from jobsvc import metrics, telemetry
 from jobsvc import settings as settings_module
-from jobsvc import telemetry
 from jobsvc.cli.demo import read_posts
 from jobsvc.domain.errors import JobsvcError
 from jobsvc.domain.events import FACTS_OF_TYPE
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from jobsvc.domain.machine import Row
+    from jobsvc.telemetry import LogEvent
 
 ROOT: Final = Path(__file__).parents[1]
 
@@ -226,8 +228,8 @@ def _events() -> Iterator[str]:
 
 
 def _metrics() -> Iterator[str]:
-    metrics = (each for each in vars(telemetry.Metrics()).values() if isinstance(each, MetricWrapperBase))
-    yield from _table(("metric", "type", "labels", "says"), (_metric(each) for each in metrics))
+    found = (each for each in vars(metrics.Metrics()).values() if isinstance(each, MetricWrapperBase))
+    yield from _table(("metric", "type", "labels", "says"), (_metric(each) for each in found))
 
 
 def _metric(metric: MetricWrapperBase) -> tuple[str, ...]:
@@ -238,15 +240,13 @@ def _metric(metric: MetricWrapperBase) -> tuple[str, ...]:
 
 
 def _lines() -> Iterator[str]:
-    levels = {
-        "info": telemetry.InfoEvent,
-        "warning": telemetry.WarningEvent,
-        "error": telemetry.ErrorEvent,
-        "debug": telemetry.DebugEvent,
-    }
-    yield from _table(
-        ("event", "level"), ((f"`{event}`", level) for level, events in levels.items() for event in get_args(events))
-    )
+    yield from _table(("event", "level", "when", "fields", "what to do"), map(_line, telemetry.LEVELS))
+
+
+def _line(event: LogEvent) -> tuple[str, ...]:
+    line = telemetry.LINES[event]
+    level = logging.getLevelName(telemetry.LEVELS[event]).lower()
+    return f"`{event}`", level, line.says, ", ".join(f"`{name}`" for name in line.fields), line.act
 
 
 # The settings
@@ -320,8 +320,8 @@ PARTS: Final[dict[tuple[str, str], Callable[[], Iterator[str]]]] = {
     ("docs/settings.md", "settings"): _settings,
     ("docs/reference.md", "problems"): _problems,
     ("docs/reference.md", "events"): _events,
-    ("docs/reference.md", "metrics"): _metrics,
-    ("docs/reference.md", "lines"): _lines,
+    ("docs/operations.md", "metrics"): _metrics,
+    ("docs/operations.md", "lines"): _lines,
 }
 """
 By page and part, what makes it.

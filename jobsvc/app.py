@@ -28,11 +28,13 @@ from jobsvc.http.routes import ROUTES
 from jobsvc.http.service import Service
 from jobsvc.http.streams import Streams
 from jobsvc.ledger import Ledger
+from jobsvc.lines import tell_loop_faults
+from jobsvc.metrics import Metrics
 from jobsvc.observe import observing
 from jobsvc.operate.views import CATCH_UP
 from jobsvc.store.sqlite import SqliteStore
 from jobsvc.sweeper import Sweeper
-from jobsvc.telemetry import Metrics, log, log_failure
+from jobsvc.telemetry import log, log_failure
 from jobsvc.tokens import Bearer
 from projections.runner import Runner
 
@@ -151,6 +153,7 @@ async def run(settings: Settings, *, announce: Callable[[str], None], link: bool
         link: Also announce a dashboard link with a one-use code.
     """
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    tell_loop_faults(asyncio.get_running_loop())
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -162,7 +165,9 @@ async def run(settings: Settings, *, announce: Callable[[str], None], link: bool
         log("service.started", position=service.ledger.memory.position, epoch=service.ledger.memory.epoch)
         failed = await _until(stop, service.ledger)
         log("service.draining", count=len(service.streams))
-        await service.streams.drain(settings.drain_s)
+        # Also where no stream keeps it: whoever asks /readyz in time is told before the door closes.
+        notice = asyncio.sleep(0 if failed else settings.drain_notice_s)
+        await asyncio.gather(service.streams.drain(settings.drain_s), notice)
     log("service.stopped")
     return EXIT_STORE_BEYOND_REPAIR if failed else EXIT_DONE
 

@@ -27,8 +27,10 @@ from jobsvc.domain.ids import RANDOM_BYTES, IdMaker
 from jobsvc.domain.moments import SECOND_US
 from jobsvc.domain.words import SYSTEM
 from jobsvc.memory import Memory, Stage
+from jobsvc.metrics import Metrics
+from jobsvc.observe import log_answered
 from jobsvc.store.seam import ROWS_PER_PAGE_MAX, Batch, Behind, Found
-from jobsvc.telemetry import Metrics, log, log_failure
+from jobsvc.telemetry import cause_of, log, log_failure
 from jobsvc.waiters import JobWaiters, WorkerWaiters
 
 if TYPE_CHECKING:
@@ -66,6 +68,13 @@ class _Entry:
         """What became of it, once that is known; only for a caller who wants to know."""
         assert self.future is not None  # noqa: S101  # the caller's own
         return await self.future
+
+    @property
+    def request_id(self) -> str | None:
+        """The request that it came by, None for what the service wants itself."""
+        if isinstance(self.work, Several):
+            return next((one.request_id for one in self.work.commands if not isinstance(one, Rejected)), None)
+        return getattr(self.work, "request_id", None)
 
     @property
     def answered(self) -> bool:
@@ -438,11 +447,10 @@ class Ledger:
             self._metrics.commits.inc()
             self._metrics.commit_s.observe((self._clock.elapsed() - begun) / SECOND_US)
             self._metrics.batch_commands.observe(len(batch))
-            duration_ms = (self._clock.elapsed() - begun) / 1000
-            log("ledger.committed", position=head.position, count=len(stage.changes), duration_ms=duration_ms)
             self._publish(stage.changes)
         for entry in batch:
             self._answer(entry)
+        log_answered(((one.request_id, one.outcome) for one in batch), stage.changes, position=self.memory.position)
         self._wake_workers()
         self._schedule_flush()
         return None
@@ -504,7 +512,7 @@ class Ledger:
         """The store is open again and the memory what it says. Until then every command is refused."""
         self._failure = failure
         self._metrics.commit_failures.inc()
-        log("store.down", code=failure.kind, cause=repr(failure.__cause__ or failure))
+        log("store.down", code=failure.kind, cause=cause_of(failure))
         self._judge(failure)
         while not self._stopping:
             try:
@@ -514,7 +522,7 @@ class Ledger:
                 missed = await self._missed(before, opening.head)
             except Exception as error:  # noqa: BLE001  # the loop must outlive whatever a broken store comes up with
                 still = _as_store_down(error)
-                log("store.still_down", code=still.kind, cause=repr(error))
+                log("store.still_down", code=still.kind, cause=cause_of(error))
                 self._judge(still)
                 self._refuse_queued(still)
                 await asyncio.sleep(_PROBE_S)

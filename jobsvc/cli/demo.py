@@ -284,7 +284,7 @@ async def _first(event: asyncio.Event, watching: asyncio.Task[None]) -> None:
 async def _service() -> AsyncGenerator[tuple[str, str]]:
     """A service on a free port of loopback, with a log that is gone afterwards: its URL and secret."""
     from jobsvc.app import running, serving
-    from jobsvc.telemetry import configure_logging
+    from jobsvc.lines import configure_logging
 
     configure_logging("warning")
     with tempfile.TemporaryDirectory(prefix="jobsvc-demo-") as folder:

@@ -31,10 +31,11 @@ def serve(config_path: str | None, pairs: tuple[str, ...], **flags: object) -> N
     Prints one line "listening on http://HOST:PORT" when it is ready. Without a configured secret it serves loopback
     only, makes a secret beside the database, and prints a link that opens the dashboard once.
     """
-    from jobsvc.telemetry import configure_logging, log
+    from jobsvc.lines import configure_logging
+    from jobsvc.telemetry import log
 
     loaded = _with_secret(settings_from(flags, config_path=config_path, pairs=pairs))
-    configure_logging(loaded.settings.log_level)
+    configure_logging(loaded.settings.log_level, lines_per_s_max=loaded.settings.log_lines_per_s_max)
     if _is_short(loaded.settings.secret):
         log("service.secret_short", reason="a secret of less than 32 characters can be guessed from one token")
     beside_database = loaded.sources["secret"] == "secret file"  # noqa: S105  # the name of a source
@@ -43,10 +44,14 @@ def serve(config_path: str | None, pairs: tuple[str, ...], **flags: object) -> N
 
 def _run(settings: Settings, *, link: bool) -> int:
     from jobsvc.app import run
+    from jobsvc.domain.errors import StoreDown
 
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         try:
             return runner.run(run(settings, announce=click.echo, link=link))
+        except StoreDown as error:
+            # While it ran a store that is down is waited for; this one did not open.
+            raise click.ClickException(error.message) from error
         except OSError as error:
             raise Misused(
                 f"cannot listen on {settings.host} port {settings.port}: {error.strerror or error}"

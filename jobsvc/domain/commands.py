@@ -33,6 +33,8 @@ class Dedup(Struct, frozen=True, gc=False):
 class Create(Struct, frozen=True, gc=False):
     """
     Make a job, or attach to the one that does the same work. ``job_id`` is the id that a new one gets.
+
+    ``reason`` is why a retry asks for it, else None.
     """
 
     job_id: JobId
@@ -41,6 +43,7 @@ class Create(Struct, frozen=True, gc=False):
     submission: Submission
     terms: Terms
     dedup: Dedup = Dedup()
+    reason: str | None = None
     request_id: str | None = None
 
 

@@ -262,7 +262,7 @@ def _born(
         retry_of=retry_of,
         follows=follows,
     )
-    return NewEvent(command.job_id, facts, _payload(command, submission=command.submission))
+    return NewEvent(command.job_id, facts, _payload(command, submission=command.submission, reason=command.reason))
 
 
 def _retry(command: c.Retry, situation: Situation) -> Decision:
@@ -290,6 +290,7 @@ def _asked_again(command: c.Retry, job: Job) -> c.Create:
         kind=job.kind,
         submission=job.submission,
         terms=replace(job.terms, run_at=None),
+        reason=command.reason,
         request_id=command.request_id,
     )
 

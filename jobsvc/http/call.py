@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import time
 from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from jobsvc.http.identity import Credential
     from jobsvc.http.service import Service
+    from jobsvc.telemetry import Fields
     from jobsvc.tokens import Bearer
 
 _OWNER: Final = re.compile(r"(guest|user):[!-~]{1,200}")
@@ -37,10 +39,11 @@ class Call:
     """
     One request with who sent it: what a handler is given.
 
-    ``named`` is what the path names in the place of its parameter: a job's id, a projection.
+    ``named`` is what the path names in the place of its parameter: a job's id, a projection. ``noted`` is what a line
+    about an operator's act is to tell besides, as far as it was read.
     """
 
-    __slots__ = ("credential", "named", "request", "request_id", "service")
+    __slots__ = ("begun_s", "credential", "named", "noted", "request", "request_id", "service")
 
     def __init__(self, request: web.BaseRequest, service: Service, request_id: str, *, named: str) -> None:
         self.request = request
@@ -48,6 +51,8 @@ class Call:
         self.credential: Credential | None = None
         self.request_id = request_id
         self.named = named
+        self.noted: Fields = {}
+        self.begun_s = time.monotonic()
 
     @property
     def bearer(self) -> Bearer:

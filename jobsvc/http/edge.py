@@ -26,7 +26,7 @@ from jobsvc.http.problems import (
     NotFound,
     problem_response,
 )
-from jobsvc.telemetry import log_failure
+from jobsvc.http.told import tell_act, tell_fault, tell_refusal
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -78,22 +78,28 @@ def _answering(
     by_method: Mapping[str, Route], service: Service
 ) -> Callable[[web.BaseRequest, str], Awaitable[web.StreamResponse]]:
     """What answers one path."""
+    path = next((route.path for route in by_method.values()), None)
     cleanup = any(route.cleanup for route in by_method.values())
     answered = {method: service.metrics.requests.labels(method, route.path) for method, route in by_method.items()}
 
     async def answer(request: web.BaseRequest, named: str) -> web.StreamResponse:
         request_id = _request_id(request)
+        call = Call(request, service, request_id, named=named)
         try:
-            response = await _run(by_method, Call(request, service, request_id, named=named))
+            response = await _run(by_method, call)
         except (Rejected, Unavailable) as error:
-            service.metrics.refusals.labels(error.code).inc()
+            tell_refusal(call, error.code, route=path)
             return problem_response(error, instance=request.path, request_id=request_id, cleanup=cleanup)
         except (asyncio.CancelledError, ConnectionError):
             raise
         except Exception as fault:  # noqa: BLE001  # the edge: the caller gets a problem, and we the trace
-            log_failure("request.failed", fault, request_id=request_id, method=request.method)
+            tell_fault(call, fault, route=path)
             return problem_response(InternalFault(), instance=request.path, request_id=request_id, cleanup=cleanup)
         answered[request.method].inc()
+        if not response.prepared:
+            response.headers["X-Request-Id"] = request_id
+        if call.credential is not None and call.credential.bearer.principal.role == "operator":
+            tell_act(call, route=path)
         return response
 
     return answer

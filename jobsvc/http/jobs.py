@@ -466,6 +466,7 @@ def _if_version(call: Call) -> int | None:
 
 def _reason(call: Call, reason: str | None) -> str | None:
     _check_length(reason, call.service.settings.message_characters_max, "/reason")
+    call.noted["reason"] = reason
     return reason
 
 

@@ -92,8 +92,10 @@ async def rebuild_projection(call: Call) -> web.Response:
     if name not in INLINE_NAMES:
         if name not in service.runner.standings:
             raise NotFound(f"there is no projection {name!r}")
+        call.noted["projection"] = name
         await service.runner.begin_anew(name)
         return respond(encode(RebuildBegun(name)), status=202)
+    call.noted["projection"] = name
     rebuilt = await rebuild(service.store, name, alone=service.ledger.alone)
     log_line("projection.rebuilt", projection=name, actor=call.principal.actor, count=rebuilt.rows)
     return respond(encode(rebuilt))
@@ -102,6 +104,7 @@ async def rebuild_projection(call: Call) -> web.Response:
 async def revoke(call: Call) -> web.Response:
     """``POST /api/operator/revoke``: a subject's tokens count no more, or one token; their streams end."""
     body = await call.body(bodies.RevokeBody)
+    call.noted["reason"] = body.reason[: call.service.settings.message_characters_max]
     revocation = _revocation(body, reason_characters_max=call.service.settings.message_characters_max)
     expires_at = await call.service.revocations.revoke(revocation)
     log_line("token.revoked", actor=call.principal.actor, whose=revocation.whose, reason=revocation.reason)

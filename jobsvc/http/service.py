@@ -14,9 +14,9 @@ from jobsvc.http.identity import Identity
 from jobsvc.http.revocations import Revocations
 from jobsvc.http.streams import Streams
 from jobsvc.ledger import Ledger
+from jobsvc.metrics import Metrics
 from jobsvc.settings import Settings
 from jobsvc.store.seam import Store
-from jobsvc.telemetry import Metrics
 from projections.runner import Runner
 
 

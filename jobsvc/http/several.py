@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from jobsvc.domain.errors import Rejected
 from jobsvc.http import bodies
 from jobsvc.http.problems import TooLarge
+from jobsvc.http.told import tell_refused_parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -46,4 +47,6 @@ async def decide_each(
             wanted.append(make(bodies.parse(shape, item, depth_max=settings.json_depth_max)))
         except Rejected as refusal:
             wanted.append(refusal)
-    return await call.service.ledger.execute_all(wanted, mark=mark)
+    results, replayed = await call.service.ledger.execute_all(wanted, mark=mark)
+    tell_refused_parts(call, results)
+    return results, replayed

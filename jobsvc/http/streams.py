@@ -22,8 +22,9 @@ from jobsvc.feed import Scope
 from jobsvc.framing import LINES, SSE, Frame
 from jobsvc.http.call import respond
 from jobsvc.http.connection import Connection, is_past_end
+from jobsvc.http.told import tell_fault
 from jobsvc.resource import encode
-from jobsvc.telemetry import log, log_failure
+from jobsvc.telemetry import log
 
 if TYPE_CHECKING:
     from jobsvc.clock import Clock
@@ -35,8 +36,8 @@ if TYPE_CHECKING:
     from jobsvc.http.connection import Told
     from jobsvc.http.revocations import Revocation, Revocations
     from jobsvc.ledger import Ledger
+    from jobsvc.metrics import Metrics
     from jobsvc.settings import Settings
-    from jobsvc.telemetry import Metrics
     from jobsvc.tokens import Bearer
 
 HEADERS: Final = {
@@ -127,7 +128,7 @@ class Streams:
         if wait_s is not None:
             return await self._long_poll(call, scope, single, wait_s)
         framer: Framer = LINES if "application/x-ndjson" in call.request.headers.get("Accept", "") else SSE
-        response = web.StreamResponse(headers=HEADERS)
+        response = web.StreamResponse(headers=HEADERS | {"X-Request-Id": call.request_id})
         response.content_type = framer[0]
         response.enable_chunked_encoding()
         await response.prepare(call.request)
@@ -143,7 +144,7 @@ class Streams:
         except ConnectionError:
             pass  # the reader went away: nothing is left to be told
         except Exception as fault:  # noqa: BLE001  # the answer has begun: no problem can be told any more
-            log_failure("request.failed", fault, request_id=call.request_id, method=call.request.method)
+            tell_fault(call, fault, route=None if single is None else "/api/jobs/{id}/events")
             _abort(call)
         return response
 

@@ -73,6 +73,7 @@ async def _hand_over(call: Call, response: web.Response, fresh: Sequence[Job]) -
         transport = call.request.transport
         if transport is None or transport.is_closing():
             raise ConnectionResetError
+        response.headers["X-Request-Id"] = call.request_id
         await response.prepare(call.request)
         await response.write_eof()
     except (ConnectionError, asyncio.CancelledError):

@@ -4,19 +4,25 @@ What the tests over HTTP stand on: a world of their own each, fresh, in the test
 
 from __future__ import annotations
 
+import io
+import json
+import logging
 import sys
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
+from jobsvc.lines import configure_logging
 from tests.http.world import World, started
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
     from pathlib import Path
 
     from tests.http.client import JSON
+
+    LogLines = Callable[[], list[dict[str, JSON]]]
 
 
 class Starter(Protocol):
@@ -65,3 +71,16 @@ async def start(tmp_path: Path) -> AsyncIterator[Starter]:
             return await stack.enter_async_context(started(tmp_path / f"jobs{count}.db", **settings))
 
         yield start_one
+
+
+@pytest.fixture
+def log_lines() -> Iterator[LogLines]:
+    """
+    Reads what the services of this test have written to their log so far; afterwards logging is as it was.
+    """
+    root, ours = logging.getLogger(), logging.getLogger("jobsvc")
+    before = list(root.handlers), root.level, ours.level
+    output = io.StringIO()
+    configure_logging("info", output=output)
+    yield lambda: [json.loads(line) for line in output.getvalue().splitlines()]
+    root.handlers[:], root.level, ours.level = before[0], before[1], before[2]

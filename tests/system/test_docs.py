@@ -5,6 +5,7 @@ The documentation says what is so: its blocks run, its generated parts are fresh
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import shutil
@@ -22,8 +23,9 @@ from jobsvc.client import Client
 from jobsvc.domain.events import EventType
 from jobsvc.http.problems import STATUS_OF_CODE
 from jobsvc.http.routes import ROUTES
+from jobsvc.metrics import Metrics
 from jobsvc.settings import load_settings
-from jobsvc.telemetry import LEVELS, Metrics
+from jobsvc.telemetry import LEVELS
 from tests.process import SECRET, ServiceProcess, running_process, token
 
 if TYPE_CHECKING:
@@ -103,6 +105,36 @@ async def test_the_workers_in_python_work(tmp_path: Path, page: str, kind: str, 
     assert 0 == code
 
 
+@pytest.mark.process
+async def test_the_commands_for_operators_start_ask_and_stop_a_service(tmp_path: Path, unused_tcp_port: int) -> None:
+    """
+    Ready, alive, measured, a refusal found in its log by request id, and 0 after SIGTERM.
+    """
+    commands, _ = _blocks("docs/operations.md", "sh")
+
+    code, output = await _run(commands.replace("8080", str(unused_tcp_port)), folder=tmp_path)
+
+    assert 0 == code
+    assert '{"status":"ready"}{"status":"alive"}' in output.replace("\n", "")
+    assert "jobsvc_store_ready 1.0" in output
+    assert '"event":"request.refused","code":"unauthenticated"' in output
+    assert "exit 0" == output.splitlines()[-1]
+
+
+@pytest.mark.process
+async def test_the_commands_that_follow_a_request_find_its_event(tmp_path: Path) -> None:
+    """
+    The id that the create was sent with is that of the event.
+    """
+    _, commands = _blocks("docs/operations.md", "sh")
+
+    async with running_process(tmp_path / "jobsvc.db") as service:
+        code, output = await _shell(commands, service=service)
+
+    (line,) = output.splitlines()
+    assert (0, "operator:olga") == (code, json.loads(line)["actor"])
+
+
 # What is generated
 
 
@@ -131,7 +163,8 @@ def test_every_name_that_users_meet_is_listed() -> None:
     metrics = re.findall(r"^# TYPE (\S+)", Metrics().exposition().decode(), re.MULTILINE)
     names = {
         "docs/settings.md": {*load_settings({}, {}).sources},
-        "docs/reference.md": {*STATUS_OF_CODE, *get_args(EventType), *metrics, *LEVELS},
+        "docs/reference.md": {*STATUS_OF_CODE, *get_args(EventType)},
+        "docs/operations.md": {*metrics, *LEVELS},
     }
 
     missing = {page: sorted(wanted - set(_SPAN.findall(_text(page)))) for page, wanted in names.items()}
@@ -238,11 +271,18 @@ async def _shell(commands: str, *, service: ServiceProcess) -> tuple[int | None,
     """
     The exit code and output of *commands*, with the port of *service* in place of the usual one.
     """
+    return await _run(commands.replace(SERVED_AT, service.url), folder=service.database.parent)
+
+
+async def _run(commands: str, *, folder: Path) -> tuple[int | None, str]:
+    """
+    The exit code and output of *commands* in *folder*.
+    """
     shell = shutil.which("sh")
     assert shell is not None
     process = await asyncio.create_subprocess_exec(
-        *(shell, "-u", "-c", commands.replace(SERVED_AT, service.url)),
-        cwd=service.database.parent,
+        *(shell, "-u", "-c", commands),
+        cwd=folder,
         env=_environ(),
         stdout=asyncio.subprocess.PIPE,
     )

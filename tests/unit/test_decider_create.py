@@ -372,3 +372,13 @@ def test_a_scheduled_holder_and_a_queued_one_keep_what_they_are() -> None:
 
 def _asked(*, count: int) -> Told:
     return told(FollowupRequested(kind=KIND, terms=Terms(), count=count), submission=SUBMISSION)
+
+
+def test_a_retry_s_reason_goes_with_the_new_job_s_first_event() -> None:
+    """
+    Why it was asked for again is in the log.
+    """
+    answer = given(*COMPLETED).when(retry(reason="the site is back"))
+
+    (born,) = answer.then(replace(BORN, retry_of=JOB), outcome="created").events
+    assert "the site is back" == born.payload.reason

@@ -1,94 +1,27 @@
-import io
-import json
+import ast
 import logging
 from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
+from typing import get_args
 
-import pytest
+import jobsvc
+from jobsvc.metrics import Metrics
+from jobsvc.telemetry import FIELD_NAMES, LEVELS, LINES, RATIONED, LogEvent
 
-from jobsvc.telemetry import FIELD_NAMES, LEVELS, Metrics, configure_logging, log, log_failure
-
-
-@pytest.fixture
-def output() -> Iterator[io.StringIO]:
-    """
-    Where the lines of this test go; afterwards logging is as it was.
-    """
-    root, ours = logging.getLogger(), logging.getLogger("jobsvc")
-    before = list(root.handlers), root.level, ours.level
-    written = io.StringIO()
-    configure_logging("info", output=written)
-    yield written
-    root.handlers[:], root.level, ours.level = before[0], before[1], before[2]
-
-
-def _lines(output: io.StringIO) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in output.getvalue().splitlines()]
-
-
-def test_one_outcome_is_one_line_of_json(output: io.StringIO) -> None:
-    """
-    Event, level, time and the fields that have a value stand in one line, whatever text they hold.
-    """
-    log("stream.cut", reason="two\nlines", method="GET", code=None, duration_ms=1.5)
-
-    [line] = _lines(output)
-    assert line.pop("at").endswith("Z")
-    expected = {"level": "warning", "event": "stream.cut"}
-    assert expected | {"reason": "two\nlines", "method": "GET", "duration_ms": 1.5} == line
-
-
-def test_lines_below_the_level_are_not_written(output: io.StringIO) -> None:
-    """
-    What only helps to look into one thing is not there until it is asked for.
-    """
-    log("ledger.committed", position=7)
-
-    assert [] == _lines(output)
-
-
-def test_a_failure_carries_its_traceback(output: io.StringIO) -> None:
-    """
-    Whoever must act sees where it happened.
-    """
-    error = RuntimeError("broken")
-
-    log_failure("sweeper.failed", error, position=7)
-
-    [line] = _lines(output)
-    assert ("error", 7) == (line["level"], line["position"])
-    assert "RuntimeError: broken" in line["traceback"]
-
-
-def test_libraries_write_the_same_form(output: io.StringIO) -> None:
-    """
-    A library's warning is a line of JSON too, told apart by its event.
-    """
-    logging.getLogger("aiohttp.server").warning("odd %s", "request")
-
-    [line] = _lines(output)
-    assert ("library.message", "aiohttp.server", "odd request") == (line["event"], line["library"], line["message"])
+MADE_BY_THE_FORM = {"library.message": {"library", "message", "place"}, "log.left_out": {"count", "events"}}
+"""
+Lines that no call of ``log`` writes, with the fields that they have.
+"""
 
 
 def test_no_field_of_a_line_can_hold_what_must_stay_private() -> None:
     """
     The catalogue has no field for payloads, tokens or cookies, nor for who a guest or user is.
     """
-    private = {
-        "token",
-        "secret",
-        "cookie",
-        "authorization",
-        "owner",
-        "input",
-        "result",
-        "metadata",
-        "url",
-        "key",
-        "body",
-    }
+    private = {"token", "secret", "cookie", "authorization", "owner"}
+    payload = {"input", "result", "metadata", "url", "key", "title", "message", "body"}
 
-    assert set() == private & FIELD_NAMES
+    assert set() == (private | payload) & FIELD_NAMES
 
 
 def test_every_event_has_one_level_and_a_dotted_name() -> None:
@@ -98,7 +31,30 @@ def test_every_event_has_one_level_and_a_dotted_name() -> None:
     odd = [name for name in LEVELS if name.count(".") != 1]
 
     assert [] == odd
-    assert {logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR} == set(LEVELS.values())
+    assert {logging.INFO, logging.WARNING, logging.ERROR} == set(LEVELS.values())
+
+
+def test_the_catalogue_has_every_line_and_no_other() -> None:
+    """
+    What may be written is described, and only that.
+    """
+    declared = {event for events in get_args(LogEvent) for event in get_args(events) or [events]}
+
+    assert declared == set(LEVELS) == set(LINES)
+    assert set() == RATIONED - set(LINES)
+
+
+def test_the_lines_that_are_written_have_the_fields_that_they_are_said_to_have() -> None:
+    """
+    By the calls in the code: each event is written somewhere, with no field more than the catalogue names.
+    """
+    declared = {str(event): {*line.fields} for event, line in LINES.items()}
+    written: dict[str, set[str]] = {event: set(fields) for event, fields in MADE_BY_THE_FORM.items()}
+    for event, fields in _calls():
+        written.setdefault(event, set()).update(fields)
+
+    assert set(declared) == set(written)
+    assert {} == {event: more for event, fields in written.items() if (more := fields - declared[event])}
 
 
 def test_two_services_do_not_share_metrics() -> None:
@@ -113,3 +69,16 @@ def test_two_services_do_not_share_metrics() -> None:
     assert b"\njobsvc_streams_open 1.0\n" in one.exposition()
     assert b'\njobsvc_refusals_total{code="lease-lost"} 1.0\n' in one.exposition()
     assert b"\njobsvc_streams_open 0.0\n" in other.exposition()
+
+
+def _calls() -> Iterator[tuple[str, set[str]]]:
+    """
+    The events of each call of ``log`` and ``log_failure`` in the package, with the names of its fields.
+    """
+    for path in Path(jobsvc.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in {"log", "log_line", "log_failure"}:
+                named = {keyword.arg for keyword in node.keywords if keyword.arg is not None}
+                named |= {"traceback"} if getattr(node.func, "id", "") == "log_failure" else set()
+                texts = [each.value for each in ast.walk(node.args[0]) if isinstance(each, ast.Constant)]
+                yield from ((text, named) for text in texts if isinstance(text, str) and text in LINES)
