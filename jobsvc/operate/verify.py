@@ -203,7 +203,10 @@ class _Walk:
                 pass
         self._owners[record.job_id] = expected
         if payload is None:
-            return None if record.owner in (None, ERASED) else "its payload was erased, and its owner still stands"
+            forgotten = record.owner in (None, ERASED) and record.previous_owner is None
+            return None if forgotten else "its payload was erased, and its owner still stands"
+        if record.previous_owner != payload.previous_owner:
+            return "its previous owner is not the one that it names"
         return None if record.owner == expected else "its owner is not the one that its events name"
 
     def _note_erasure(self, event: Event) -> None:

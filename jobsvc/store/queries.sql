@@ -110,8 +110,8 @@ UPDATE head SET position = :position, chain = :chain, at = :at WHERE position = 
 -- name: insert_events
 -- Events at the end of the log.
 INSERT INTO events
-(position, job_id, version, type, schema, at, owner, facts, payload, salt, payload_digest, chain)
-VALUES {rows:12};
+(position, job_id, version, type, schema, at, owner, facts, payload, salt, payload_digest, chain, previous_owner)
+VALUES {rows:13};
 
 -- name: put_active
 -- Rows of active, new or instead of the ones before.
@@ -187,29 +187,43 @@ SELECT CAST(group_concat(line, '') AS BLOB) FROM (
 );
 
 -- name: events_of_owner
--- A page of what happened under one owner.
-WITH sized AS (
-    SELECT e.position AS position, {size} AS size
+-- A page of what happened under one owner, and of what took a job away from it.
+WITH happened AS (
+    SELECT e.position AS position
     FROM events AS e INDEXED BY events_by_owner
     WHERE e.owner = :owner AND e.position > :after AND e.position <= :until
+    ORDER BY e.position
+    LIMIT :limit
+),
+moved AS (
+    SELECT e.position AS position
+    FROM events AS e INDEXED BY events_by_previous_owner
+    WHERE e.previous_owner = :owner AND e.position > :after AND e.position <= :until
+    ORDER BY e.position
+    LIMIT :limit
+),
+sized AS (
+    SELECT e.position AS position, {size} AS size
+    FROM (SELECT position FROM happened UNION SELECT position FROM moved) AS seen
+    CROSS JOIN events AS e ON e.position = seen.position
     ORDER BY e.position
     LIMIT :limit
 )
 SELECT CAST(group_concat(line, '') AS BLOB) FROM (
     SELECT '0' || char(31) || {packed} AS line
-    FROM events AS e INDEXED BY events_by_owner
-    WHERE e.owner = :owner AND e.position > :after AND e.position <= ({page_end})
-    ORDER BY e.position
+    FROM sized AS s CROSS JOIN events AS e ON e.position = s.position
+    WHERE s.position <= ({page_end})
+    ORDER BY s.position
 );
 
 -- name: events_of_job
--- A page of one job's stream, all of it or what happened under one owner.
+-- A page of one job's stream, all of it or what happened under one owner or took it away from that.
 WITH sized AS (
     SELECT e.position AS position, {size} AS size
     FROM events AS e
     WHERE
         e.job_id = :job_id AND e.position > :after AND e.position <= :until
-        AND (:owner IS NULL OR e.owner = :owner)
+        AND (:owner IS NULL OR e.owner = :owner OR e.previous_owner = :owner)
     ORDER BY e.version
     LIMIT :limit
 )
@@ -218,7 +232,7 @@ SELECT CAST(group_concat(line, '') AS BLOB) FROM (
     FROM events AS e
     WHERE
         e.job_id = :job_id AND e.position > :after AND e.position <= ({page_end})
-        AND (:owner IS NULL OR e.owner = :owner)
+        AND (:owner IS NULL OR e.owner = :owner OR e.previous_owner = :owner)
     ORDER BY e.version
 );
 
@@ -245,7 +259,7 @@ SELECT CAST(group_concat(line, '' ORDER BY place, version) AS BLOB) FROM (
 
 -- name: records
 -- A page of the log, byte for byte.
-SELECT position, job_id, version, type, schema, at, owner, facts, payload, salt, payload_digest, chain
+SELECT position, job_id, version, type, schema, at, owner, facts, payload, salt, payload_digest, chain, previous_owner
 FROM events
 WHERE position > :after AND (:type IS NULL OR type = :type)
 ORDER BY position
@@ -253,7 +267,7 @@ LIMIT :limit;
 
 -- name: records_of_job
 -- A page of a job's stream, byte for byte; + keeps the planner on the job's own index.
-SELECT position, job_id, version, type, schema, at, owner, facts, payload, salt, payload_digest, chain
+SELECT position, job_id, version, type, schema, at, owner, facts, payload, salt, payload_digest, chain, previous_owner
 FROM events
 WHERE job_id = :job_id AND +position > :after AND (:type IS NULL OR type = :type)
 ORDER BY version
@@ -267,6 +281,14 @@ LIMIT :limit;
 SELECT m.principal, m.scope, m.key, m.digest, m.answer, m.expires_at
 FROM json_each(:wanted) AS w
 CROSS JOIN marks AS m ON m.principal = w.value ->> 0 AND m.scope = w.value ->> 1 AND m.key = w.value ->> 2;
+
+-- name: marks_of
+-- The marks of one principal that have not expired, in the order of their scopes.
+SELECT principal, scope, key, digest, answer, expires_at
+FROM marks
+WHERE principal = :principal AND expires_at > :now
+ORDER BY scope, key
+LIMIT :limit;
 
 -- name: find_history
 -- The history rows of [job, ...].

@@ -18,7 +18,6 @@ from jobsvc.domain.events import Event, EventType
 from jobsvc.domain.job import Job
 from jobsvc.domain.words import JobId, Micros, State
 
-EVENTS_PER_APPEND_MAX: Final = 2048
 ROWS_PER_PAGE_MAX: Final = 2000
 """A longer read would pin the write-ahead log; read on from where the page ended."""
 
@@ -52,14 +51,14 @@ class HistoryRow(Struct, frozen=True, gc=False):
 
 class Mark(Struct, frozen=True, gc=False):
     """
-    That a request was answered, so that the same request gets the same answer; or that tokens count no more.
+    That a request was answered, that tokens count no more, or that a guest is no more: what must not happen again.
 
     Attributes:
-        principal: Who asked, or whose tokens they are.
-        scope: What it is about: ``request`` for an Idempotency-Key, ``revoked`` for tokens.
+        principal: Who asked, or whom it is about.
+        scope: What it is about: ``request`` for an Idempotency-Key, ``revoked`` for tokens; the guest of a handover.
         key: The Idempotency-Key, ≤ 255 characters.
         digest: SHA-256 of method, path and body, hexadecimal.
-        answer: What is needed to give the answer again, in the ledger's own JSON.
+        answer: What is needed to give the answer again, in the ledger's own JSON; or what else there is to remember.
         expires_at: When it may be forgotten.
     """
 
@@ -81,11 +80,12 @@ class Batch(Struct, frozen=True):
 
     Attributes:
         events: At consecutive positions from the caller's head + 1, versions consecutive within each job.
-        owners: For each event the owner that it happened under; for ``job.owner_changed`` the new one.
+        owners: For each event the owner that it happened under; for ``job.owner_changed`` the new one (the previous one
+            stands in its payload).
         active: By job: the row of the view ``active`` after the batch, None where there is none any more.
         keys: The same for the view ``keys``.
         history: The same for the view ``history``.
-        marks: Idempotency marks to remember.
+        marks: Marks to remember.
     """
 
     events: Sequence[Event]
@@ -154,6 +154,7 @@ class Record(Struct, frozen=True, gc=False):
     salt: bytes | None
     payload_digest: bytes
     chain: bytes
+    previous_owner: str | None = None
 
 
 class HistoryQuery(Struct, frozen=True):
@@ -220,7 +221,8 @@ class Store(Protocol):
         Make *batch* permanent at the end of the log, all or none, with the view rows and marks that follow from it.
 
         Args:
-            batch: 0 to 2,048 events over any jobs, at consecutive positions from decided_at + 1.
+            batch: Any number of events over any jobs, at consecutive positions from decided_at + 1. The ledger brings
+                four for each command of a batch at most, or five for each active job of a guest that is claimed.
             decided_at: Position of the newest event that the caller had seen when it decided.
 
         Returns:
@@ -251,8 +253,9 @@ class Store(Protocol):
         """
         Up to *limit* (≤ 2,000) events above position *after* (and not above *until*), in order.
 
-        With *owner*, only those that happened under it; with *job_id*, only that job's. A page of large events is
-        shorter than *limit*; only an empty one means that there are no more. Cost: an indexed read of one page.
+        With *owner*, only those that happened under it or took a job away from it; with *job_id*, only that job's. A
+        page of large events is shorter than *limit*; only an empty one means that there are no more. Cost: an indexed
+        read of one page.
         """
         ...
 
@@ -291,6 +294,10 @@ class Store(Protocol):
 
     async def read_head(self) -> Head:
         """The end of the log as committed."""
+        ...
+
+    async def read_marks(self, principal: str, *, now: Micros) -> Sequence[Mark]:
+        """The marks of *principal* that have not expired, by scope; at most 2,000."""
         ...
 
     async def forget_marks(self, *, expired_at: Micros) -> int:

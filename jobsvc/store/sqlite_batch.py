@@ -121,6 +121,7 @@ def _event_row(event: Event, owner: str, *, salt: bytes, previous: bytes) -> tup
         None if kept_salt is None else bytearray(kept_salt),
         bytearray(digest),
         bytearray(link),
+        None if event.payload is None else event.payload.previous_owner,
     )
     return row, link
 

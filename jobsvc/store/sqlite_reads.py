@@ -22,6 +22,7 @@ from jobsvc.store.seam import (
     HistoryQuery,
     HistoryRow,
     KeyRow,
+    Mark,
     Record,
     ViewName,
 )
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from jobsvc.domain.events import Event, EventType
-    from jobsvc.domain.words import JobId
+    from jobsvc.domain.words import JobId, Micros
     from jobsvc.store.driver import RawConnection, Row
 
 POSITION_MAX: Final = 2**63 - 1
@@ -113,6 +114,14 @@ class SqliteReads(SqliteConnections):
         }
         rows = await self._read(lambda raw: raw.execute(block(f"history_of_{name}"), parameters).fetchall())
         return [HistoryRow(*row) for row in rows]
+
+    async def read_marks(self, principal: str, *, now: Micros) -> Sequence[Mark]:
+        """
+        The marks of *principal* that have not expired, by scope.
+        """
+        parameters = {"principal": principal, "now": now, "limit": ROWS_PER_PAGE_MAX}
+        rows = await self._read(lambda raw: raw.execute(block("marks_of"), parameters).fetchall())
+        return [Mark(*row) for row in rows]
 
     async def read_view(
         self, view: ViewName, *, after: JobId, limit: int

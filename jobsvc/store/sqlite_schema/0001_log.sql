@@ -28,12 +28,16 @@ CREATE TABLE events (
     salt BLOB,
     payload_digest BLOB NOT NULL CHECK (length(payload_digest) = 32),
     chain BLOB NOT NULL CHECK (length(chain) = 32),
+    previous_owner TEXT,
     CHECK ((payload IS NULL) = (salt IS NULL)),
     UNIQUE (job_id, version)
 ) STRICT;
 
 -- The position is the rowid, so each index ends with it.
 CREATE INDEX events_by_owner ON events (owner);
+
+-- A change of owner concerns both; of every other event this holds nothing, and an append has nothing to keep.
+CREATE INDEX events_by_previous_owner ON events (previous_owner) WHERE previous_owner IS NOT NULL;
 
 -- A fold needs the states and only the last progress: with this it does not walk over the ticks between.
 CREATE INDEX events_without_progress ON events (job_id, version) WHERE type <> 'job.progressed';
@@ -57,6 +61,7 @@ WHEN NOT (
     AND new.payload IS NULL
     AND new.salt IS NULL
     AND (new.owner IS NULL OR new.owner IS old.owner)
+    AND (new.previous_owner IS NULL OR new.previous_owner IS old.previous_owner)
     AND new.position = old.position
     AND new.job_id = old.job_id
     AND new.version = old.version
