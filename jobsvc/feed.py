@@ -71,10 +71,10 @@ class Reader:
         scope: What it sees.
         position: Everything in scope up to here was handed out.
         caught_up: True while there is nothing in scope above ``position``; then its place is the head.
-        farewell: Why it is to go, once somebody decided that.
+        farewell: Why it is to go, once somebody decided that; it is given what stood before that moment nevertheless.
     """
 
-    __slots__ = ("_feed", "_woken", "caught_up", "farewell", "position", "scope")
+    __slots__ = ("_dismissed_at", "_feed", "_woken", "caught_up", "farewell", "position", "scope")
 
     def __init__(self, feed: Feed, scope: Scope, position: int, *, caught_up: bool) -> None:
         self._feed = feed
@@ -83,6 +83,12 @@ class Reader:
         self.position = position
         self.caught_up = caught_up
         self.farewell: str | None = None
+        self._dismissed_at = 0
+
+    @property
+    def has_all_before_farewell(self) -> bool:
+        """True once it is to go and was given everything that stood in the log when that was decided."""
+        return self.farewell is not None and (self.caught_up or self.position >= self._dismissed_at)
 
     @property
     def place(self) -> int:
@@ -100,7 +106,7 @@ class Reader:
         return await self._feed.read_store(self, limit)
 
     async def wait(self, timeout_s: float) -> bool:
-        """True once there is something in scope to read, or to say farewell for; False after *timeout_s*."""
+        """True once there is something in scope to read, or it is time to say farewell; False after *timeout_s*."""
         if not self.caught_up or self.farewell is not None:
             return True
         self._woken = asyncio.get_running_loop().create_future()
@@ -121,8 +127,9 @@ class Reader:
         self.wake()
 
     def dismiss(self, reason: str) -> None:
-        """The reader is to say farewell."""
-        self.farewell = self.farewell or reason
+        """The reader is to say farewell, once it has been given what stands in the log now."""
+        if self.farewell is None:
+            self.farewell, self._dismissed_at = reason, self._feed.position
         self.wake()
 
     def wake(self) -> None:

@@ -100,10 +100,11 @@ class Connection:
 
     async def frames(self) -> AsyncIterator[Told]:
         """All that the connection is told."""
+        unwelcome = self.reader.farewell
         yield [self._hello()]
-        if self.reader.farewell is not None:
+        if unwelcome is not None:
             # One too many: told to go before it has cost a snapshot.
-            yield [self._bye(self.reader.farewell)]
+            yield [self._bye(unwelcome)]
             return
         if self.reset:
             yield [Frame("reset", encode(self.reset))]
@@ -131,7 +132,7 @@ class Connection:
     async def _follow(self) -> AsyncIterator[Told]:
         """What comes after the reader's place, for as long as the connection lasts."""
         reader, was_live = self.reader, False
-        while reader.farewell is None:
+        while not reader.has_all_before_farewell:
             changes = await reader.read(_CHANGES_PER_READ)
             self.cursor = self._feed.cursor(reader.place)
             told: Told = list(changes)
@@ -148,7 +149,7 @@ class Connection:
                 return
             elif reader.caught_up and not await self._wait() and (idle := self._idle()):
                 yield idle
-        yield [self._bye(reader.farewell)]
+        yield [self._bye(reader.farewell or "")]
 
     def _idle(self) -> Told:
         """A heartbeat; none if a change came in the very turn in which the wait ran out, since its digest is of now."""

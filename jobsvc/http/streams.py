@@ -218,7 +218,9 @@ class Streams:
                 made = [frame if isinstance(frame, Frame) else frame.frame() for frame in told]
                 frames += [{"event": frame.name, "id": frame.id, "data": Raw(frame.data)} for frame in made]
                 # Not amid a snapshot: its cursor stands for all of its parts.
-                if connection.follows and any(frame["event"] not in _NOT_DUE for frame in frames):
+                # Nor before a farewell: whoever is not let in again could never ask for it.
+                is_due = connection.follows and connection.reader.farewell is None
+                if is_due and any(frame["event"] not in _NOT_DUE for frame in frames):
                     break
         finally:
             self.leave(call.principal, connection)
