@@ -56,6 +56,13 @@ class Grants(Struct, frozen=True):
     fresh: Sequence[Job]
 
 
+class TakenOver(Struct, frozen=True, gc=False):
+    """What became of a guest's active jobs: each moved, or was one of two for the same work that became one."""
+
+    moved: int
+    merged: int
+
+
 class MarkRequest(Struct, frozen=True, gc=False):
     """That the answer is to be remembered under this key, for this very request."""
 

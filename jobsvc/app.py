@@ -21,6 +21,7 @@ from jobsvc.desk import Limits
 from jobsvc.domain.moments import SECOND_US
 from jobsvc.domain.words import Principal
 from jobsvc.feed import Feed
+from jobsvc.handovers import Handovers
 from jobsvc.http.edge import dispatching
 from jobsvc.http.identity import Identity
 from jobsvc.http.revocations import Revocations
@@ -108,9 +109,13 @@ async def running(
     await runner.start()
     ledger.on_commit.append(runner.notice)
     identity = Identity(settings, clock, revocations)
+    handovers = Handovers(ledger, store, jobs_max=settings.handover_jobs_max)
+    ledger.on_spent.append(revocations.note_claimed)
+    await handovers.start()
     try:
-        yield Service(settings, clock, store, ledger, feed, identity, revocations, streams, runner, metrics)
+        yield Service(settings, clock, store, ledger, feed, identity, revocations, streams, handovers, runner, metrics)
     finally:
+        await handovers.stop()
         await runner.stop()
         await sweeper.stop()
         await ledger.stop()

@@ -17,13 +17,21 @@ from jobsvc.answers import Answer, Grants, MarkRequest, recall, remember
 from jobsvc.clock import SteadyClock
 from jobsvc.domain import commands as c
 from jobsvc.domain.decider import Decision, Situation, decide
-from jobsvc.domain.errors import IdempotencyKeyReused, JobActive, JobsvcError, Rejected, RejectedWithJob, TooManyActive
+from jobsvc.domain.errors import (
+    IdempotencyKeyReused,
+    JobActive,
+    JobsvcError,
+    Rejected,
+    RejectedWithJob,
+    TooManyActive,
+)
 from jobsvc.domain.events import Created, NewEvent, Progressed, Started
 from jobsvc.domain.moments import SECOND_US
 from jobsvc.domain.words import JobId
 from jobsvc.leases import Leases
 from jobsvc.ready import ReadyLine
 from jobsvc.store.seam import Mark, Needs
+from jobsvc.takeovers import HandOver, TakeOver, claimed_key, hand_over, holder_under, take_over
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -83,8 +91,11 @@ class Remember(Struct, frozen=True):
     mark: Mark
 
 
-Work = c.JobCommand | c.Claim | Several | Undo | Flush | Remember
+Work = c.JobCommand | c.Claim | TakeOver | HandOver | Several | Undo | Flush | Remember
 """What may wait in the ledger's queue."""
+
+_TAKE_OVER_WEIGHT: Final = 1_000
+"""As many decisions as an owner has active jobs at most by default: it goes in a batch of its own."""
 
 
 def weight(work: Work) -> int:
@@ -92,6 +103,10 @@ def weight(work: Work) -> int:
     match work:
         case c.Claim():
             return work.limit
+        case TakeOver():
+            return _TAKE_OVER_WEIGHT
+        case HandOver():
+            return len(work.job_ids)
         case Several() | Undo():
             return len(work.commands)
         case Flush():
@@ -183,7 +198,15 @@ class Desk:
                 match command:
                     case c.Claim() | Flush() | Rejected() | Remember():
                         continue
+                    case TakeOver():
+                        marks.add(claimed_key(command.guest))
+                        continue
+                    case HandOver():
+                        jobs.update(command.job_ids)
+                        continue
                     case c.Create():
+                        if command.who.role != "guest" and self._may_be_spent(command.submission.owner):
+                            marks.add(claimed_key(command.submission.owner))
                         if command.dedup.on_completed != "rerun" and command.submission.key is not None:
                             completed.add(_dedup_key(command))
                         continue
@@ -194,6 +217,12 @@ class Desk:
                 if command.job_id not in self._memory.jobs:
                     jobs.add(command.job_id)
         return Needs(frozenset(jobs), frozenset(marks), frozenset(completed), frozenset(reports))
+
+    def _may_be_spent(self, owner: str) -> bool:
+        """
+        True for a guest of whom nothing is known here. A guest that asks for itself was proved not to be, a moment ago.
+        """
+        return owner.startswith("guest:") and owner not in self._memory.by_owner and owner not in self._memory.spent
 
     def _may_be_repeated(self, report: c.EndingReport) -> bool:
         """False if none under that fence can have been accepted: its lease was current and held at the last commit."""
@@ -214,11 +243,15 @@ class Desk:
         match work:
             case c.Claim():
                 return self._grant(work, stage)
+            case TakeOver():
+                return take_over(work, stage, lambda command: self._certainly(command, stage))
+            case HandOver():
+                return hand_over(work, stage, lambda command: self._certainly(command, stage))
             case Flush():
                 self._flush(work, stage)
                 return None
             case Remember():
-                stage.marks[work.mark.principal, work.mark.scope, work.mark.key] = work.mark
+                stage.remember(work.mark)
                 return None
             case Undo():
                 return [self._one(command, stage) for command in work.commands if not self._arrived(command)]
@@ -280,18 +313,24 @@ class Desk:
                 return self._situation_of_retry(command, stage, now)
             case c.Merge():
                 return Situation(now, command.job_id, job=stage.job(command.job_id), holder=stage.job(command.into))
+            case c.ChangeOwner():
+                job = stage.job(command.job_id)
+                holder = None if job is None else holder_under(command.owner, job, stage)
+                return Situation(now, command.job_id, job=job, holder=holder)
             case _:
                 return self._situation_of_job(command, stage, now)
 
     def _situation_of_create(self, command: c.Create, stage: Stage, now: Micros) -> Situation:
+        spent = stage.is_spent(command.submission.owner)
         if command.submission.key is None:
-            return Situation(now, command.job_id, active_max_us=self._limits.active_max_us)
+            return Situation(now, command.job_id, spent=spent, active_max_us=self._limits.active_max_us)
         dedup_key = _dedup_key(command)
         return Situation(
             now,
             command.job_id,
             holder=stage.holder(dedup_key),
             completed=stage.completed(dedup_key),
+            spent=spent,
             active_max_us=self._limits.active_max_us,
         )
 
@@ -302,6 +341,7 @@ class Desk:
             command.new_id,
             job=job,
             holder=None if job is None else _holder_for_retry(job, stage),
+            spent=job is not None and stage.is_spent(job.owner),
             active_max_us=self._limits.active_max_us,
         )
 
@@ -453,6 +493,14 @@ class Desk:
 
     def _arrived(self, grant: c.Release) -> bool:
         return self._given_again.get(grant.job_id) == grant.fence
+
+    # Guests that become users
+
+    def _certainly(self, command: c.JobCommand, stage: Stage) -> None:
+        """*command* is staged; that it is refused would be a fault of ours, by which the whole batch is undone."""
+        result = self._one(command, stage)
+        if not isinstance(result, Answer):
+            raise result
 
 
 def _dedup_key(command: c.Create) -> DedupKey:

@@ -29,14 +29,15 @@ from jobsvc.domain.words import SYSTEM
 from jobsvc.memory import Memory, Stage
 from jobsvc.metrics import Metrics
 from jobsvc.observe import log_answered
-from jobsvc.store.seam import ROWS_PER_PAGE_MAX, Batch, Behind, Found
+from jobsvc.store.seam import ROWS_PER_PAGE_MAX, Batch, Behind, Found, Needs
+from jobsvc.takeovers import TakeOver, claimed_key
 from jobsvc.telemetry import cause_of, log, log_failure
 from jobsvc.waiters import JobWaiters, WorkerWaiters
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
-    from jobsvc.answers import MarkRequest, Result
+    from jobsvc.answers import MarkRequest, Result, TakenOver
     from jobsvc.changes import Change
     from jobsvc.clock import Clock
     from jobsvc.desk import Work
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from jobsvc.domain.words import JobId, Micros
     from jobsvc.leases import Leases
     from jobsvc.store.seam import Head, Mark, Opening, Store
+    from jobsvc.takeovers import HandOver
 
 _PROBE_S: Final = 1.0
 """How often a store that went away is tried again."""
@@ -113,6 +115,7 @@ class Ledger:
         job_waiters: Woken when a job moves on.
         worker_waiters: Woken when a job is ready.
         on_commit: Called with the changes of each commit, in the loop turn in which they become visible; never raises.
+        on_spent: Called with each guest that was taken over and its new owner, in that very turn, after ``on_commit``.
         fatal: Resolves if the store is beyond repair from here; the process has to end.
     """
 
@@ -145,6 +148,7 @@ class Ledger:
         self.job_waiters = JobWaiters()
         self.worker_waiters = WorkerWaiters()
         self.on_commit: list[Callable[[Sequence[Change]], None]] = []
+        self.on_spent: list[Callable[[str, str], None]] = []
         self.fatal: asyncio.Future[StoreDown] | None = None
 
     # Life
@@ -279,6 +283,21 @@ class Ledger:
         """
         await self._enqueue(Remember(mark), None)
 
+    async def take_over(self, command: TakeOver) -> TakenOver:
+        """
+        The guest's active jobs are the owner's, all of them in one transaction, and nobody is that guest any more.
+
+        Its ended jobs are still to be handed over; ``on_spent`` was told.
+
+        Raises:
+            InvalidCommand: It was taken over before.
+        """
+        return await self._enqueue(command, None)  # type: ignore[return-value]  # the desk answers it with a TakenOver
+
+    async def hand_over(self, command: HandOver) -> int:
+        """So many of the named jobs were the guest's and are the owner's, in one transaction."""
+        return await self._enqueue(command, None)  # type: ignore[return-value]  # the desk answers it with a number
+
     async def alone(self, action: Callable[[], Awaitable[None]]) -> None:
         """
         *action* is done, between two batches, with nothing else writing; then the memory is what the store says.
@@ -374,7 +393,7 @@ class Ledger:
         except StoreDown as failure:
             for entry in batch:
                 entry.resolve(StoreDown(failure.message))
-            await self._recover(failure)
+            await self._recover(failure, batch)
             self._take_back(batch)
         except Exception as fault:  # noqa: BLE001  # the loop must outlive a fault in one batch, and say so
             if len(batch) == 1 or self._appended:
@@ -383,7 +402,7 @@ class Ledger:
                     entry.resolve(fault)
             if self._appended:
                 # Written, but not taken in: what is true now stands in the store alone.
-                await self._recover(StoreDown(kind="other"))
+                await self._recover(StoreDown(kind="other"), batch)
                 return
             self._desk.realign()
             # Nothing was written. Each by itself, so that the one at fault hurts no neighbour.
@@ -448,6 +467,7 @@ class Ledger:
             self._metrics.commit_s.observe((self._clock.elapsed() - begun) / SECOND_US)
             self._metrics.batch_commands.observe(len(batch))
             self._publish(stage.changes)
+            self._tell_spent(stage.spent)
         for entry in batch:
             self._answer(entry)
         log_answered(((one.request_id, one.outcome) for one in batch), stage.changes, position=self.memory.position)
@@ -473,10 +493,12 @@ class Ledger:
     def _publish(self, changes: Sequence[Change]) -> None:
         self.job_waiters.wake(changes)
         for tell in self.on_commit:
-            try:
-                tell(changes)
-            except Exception as fault:  # noqa: BLE001  # what is committed stays so, whoever cannot bear to hear of it
-                log_failure("ledger.fault", fault)
+            _tell(tell, changes)
+
+    def _tell_spent(self, owners: Mapping[str, str]) -> None:
+        for guest, owner in owners.items():
+            for tell in self.on_spent:
+                _tell(tell, guest, owner)
 
     def _wake_workers(self) -> None:
         if len(self.worker_waiters) and self._desk.ready:
@@ -508,7 +530,7 @@ class Ledger:
         self._desk.realign()
         self._publish(stage.changes)
 
-    async def _recover(self, failure: StoreDown) -> None:
+    async def _recover(self, failure: StoreDown, batch: list[_Entry]) -> None:
         """The store is open again and the memory what it says. Until then every command is refused."""
         self._failure = failure
         self._metrics.commit_failures.inc()
@@ -520,6 +542,7 @@ class Ledger:
                 opening = await self._store.reopen()
                 await self._store.append(Batch((), ()), decided_at=opening.head.position)
                 missed = await self._missed(before, opening.head)
+                spent = await self._spent_by(batch)
             except Exception as error:  # noqa: BLE001  # the loop must outlive whatever a broken store comes up with
                 still = _as_store_down(error)
                 log("store.still_down", code=still.kind, cause=cause_of(error))
@@ -531,6 +554,9 @@ class Ledger:
             self._failure = None
             log("store.recovered", position=opening.head.position)
             self._publish(missed)
+            for guest in spent:
+                self.memory.spend(guest)
+            self._tell_spent(spent)
             self._wake_workers()
             return
 
@@ -553,12 +579,26 @@ class Ledger:
             before = missed[-1].event.position
         return missed
 
+    async def _spent_by(self, batch: list[_Entry]) -> dict[str, str]:
+        """The guests whom *batch* took over after all, with their new owners."""
+        guests = [entry.work.guest for entry in batch if isinstance(entry.work, TakeOver)]
+        found = await self._store.look_up(Needs(marks=frozenset(map(claimed_key, guests))))
+        return {mark.principal: mark.answer.decode() for mark in found.marks.values()}
+
     def _load(self, opening: Opening) -> None:
         self.memory.load(opening)
         self._desk.reset()
 
 
 _BEYOND_REPAIR: Final = frozenset({"io", "corrupt"})
+
+
+def _tell(tell: Callable[..., None], *news: object) -> None:
+    """What is committed stays so, whoever cannot bear to hear of it."""
+    try:
+        tell(*news)
+    except Exception as fault:  # noqa: BLE001  # as it says
+        log_failure("ledger.fault", fault)
 
 
 def _as_store_down(error: Exception) -> StoreDown:

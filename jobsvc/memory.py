@@ -30,6 +30,14 @@ HISTORY = History()
 INLINE: Final[tuple[Projection, ...]] = (ACTIVE, KEYS, HISTORY)
 """The views that are written with the events that make them."""
 
+CLAIMED: Final = "claimed"
+"""The scope of a mark that says that this guest was taken over, and by whom."""
+
+HANDOVERS: Final = "handovers"
+"""The principal of the marks that say whose ended jobs are still to be moved: scope the guest, answer the new owner."""
+
+_SPENT_MAX: Final = 100_000
+
 
 class Memory:
     """
@@ -46,6 +54,7 @@ class Memory:
         self.claims: dict[str, dict[JobId, None]] = {}
         self.keys: dict[JobId, KeyRow] = {}
         self.history: dict[JobId, HistoryRow] = {}
+        self.spent: dict[str, None] = {}
         self.head: Head | None = None
 
     @property
@@ -65,7 +74,9 @@ class Memory:
 
     def load(self, opening: Opening) -> None:
         """The memory is what the store says, whatever it was before."""
+        spent = self.spent
         self.__init__()  # type: ignore[misc]  # every field anew, none forgotten
+        self.spent = spent  # for whoever was proved to be one of these before, and is still on its way here
         self.head = opening.head
         for job in opening.active:
             self._put(job, opening.keys.get(job.id), opening.history.get(job.id))
@@ -87,7 +98,20 @@ class Memory:
                     self.by_owner[row.owner] = dict(sorted(self.by_owner[row.owner].items()))
             else:
                 self.jobs.pop(job_id, None)
+        for guest in stage.spent:
+            self.spend(guest)
         self.head = head
+
+    def spend(self, guest: str) -> None:
+        """
+        Nothing is made for *guest* any more.
+
+        Only for requests that were let in before; of the others identity knows, for as long as it takes. So the newest
+        are enough, and it takes as many claims as are kept here to be forgotten on the way.
+        """
+        self.spent[guest] = None
+        if len(self.spent) > _SPENT_MAX:
+            del self.spent[next(iter(self.spent))]
 
     def of_owner(self, owner: str) -> list[Job]:
         """The owner's active jobs, oldest first."""
@@ -135,7 +159,8 @@ class Stage:
         changes: The events with the job after each.
         last_at: When the last of them is, or the last committed one; none may be earlier.
         active: By job touched, its row of ``active`` after the batch; likewise ``keys`` and ``history``.
-        marks: The idempotency marks to be remembered.
+        marks: The marks to be remembered.
+        spent: The guests that were taken over, with their new owners.
     """
 
     def __init__(self, memory: Memory, found: Found) -> None:
@@ -158,6 +183,7 @@ class Stage:
         self.keys: dict[JobId, KeyRow | None] = {}
         self.history: dict[JobId, HistoryRow | None] = {}
         self.marks: dict[MarkKey, Mark] = {}
+        self.spent: dict[str, str] = {}
 
     @property
     def position(self) -> int:
@@ -195,6 +221,20 @@ class Stage:
     def mark(self, key: MarkKey) -> Mark | None:
         """The answer that *key* had, in this batch or before."""
         return self.marks.get(key) or self._found.marks.get(key)
+
+    def is_spent(self, owner: str) -> bool:
+        """True if *owner* is a guest that was taken over, as far as memory and what was looked up can tell."""
+        return owner in self.spent or owner in self._memory.spent or (owner, CLAIMED, "") in self._found.marks
+
+    def owned(self, owner: str) -> list[Job]:
+        """The active jobs that *owner* will have, oldest first."""
+        jobs = self._memory.by_owner.get(owner, {}) | self._jobs
+        standing = (self._jobs.get(job_id, job) for job_id, job in jobs.items())
+        return sorted((job for job in standing if job.active and job.owner == owner), key=lambda job: job.id)
+
+    def remember(self, mark: Mark) -> None:
+        """*mark* stands, instead of one that had its key."""
+        self.marks[mark.principal, mark.scope, mark.key] = mark
 
     def active_of(self, owner: str) -> int:
         """How many active jobs *owner* will have."""
@@ -273,8 +313,14 @@ class Stage:
             if isinstance(event.facts, Started) and job.claim is not None:
                 self._claims.setdefault(job.claim, []).append(job.id)
         elif job.state == "completed" and job.key is not None:
-            self._completed[job.owner, job.kind, job.key] = job
+            self._note_completed((job.owner, job.kind, job.key), job)
         self._index_report(job, event)
+
+    def _note_completed(self, key: DedupKey, job: Job) -> None:
+        """The newest stands, since a job that moves to another owner may have completed long ago."""
+        known = self.completed(key)
+        if known is None or (known.finished_at or 0) <= (job.finished_at or 0):
+            self._completed[key] = job
 
     def _index_report(self, job: Job, event: Event) -> None:
         """A late result is no report that was accepted: the same again is refused again."""

@@ -216,7 +216,13 @@ class Settings:
     """Commands waiting for the writer; more are answered 503."""
 
     commit_batch_max: Annotated[int, Meta(ge=1, le=256)] = 256
-    """Commands in one transaction. An append holds 1,024 events, and a command gives at most four."""
+    """Commands in one transaction. A command gives at most four events; a claimed guest five for each active job."""
+
+    handover_jobs_max: Annotated[int, Meta(ge=1, le=256)] = 100
+    """Ended jobs of a claimed guest that move to the user in one transaction."""
+
+    handover_wait_max_s: Seconds = 2.0
+    """How long the answer to a claim waits for the ended jobs to have moved; the rest follow at once."""
 
     # --- The stream ----------------------------------------------------------------------------------------------
 

@@ -49,6 +49,7 @@ ErrorEvent = Literal[
     "store.still_down",
     "ledger.fault",
     "sweeper.failed",
+    "handover.failed",
     "projection.parked",
     "request.failed",
     "loop.fault",
@@ -195,6 +196,11 @@ LINES: Final[Mapping[LogEvent, Line]] = {
     ),
     "sweeper.failed": Line(
         "What came due was not brought about; it is tried again.", ("traceback",), "Report it, if it comes again."
+    ),
+    "handover.failed": Line(
+        "The ended jobs of a claimed guest did not move to the user; it is tried again.",
+        ("traceback",),
+        "Report it, if it comes again.",
     ),
     "projection.parked": Line(
         "A view that catches up met an event that it cannot take in, and stands still.",

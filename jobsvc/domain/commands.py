@@ -221,6 +221,8 @@ class EndGrace(Struct, frozen=True, gc=False):
 class ChangeOwner(Struct, frozen=True, gc=False):
     """
     The job is the new owner's from now on.
+
+    Only of a job whose key the new owner's jobs leave free: of two for one key a ``Merge`` comes first.
     """
 
     job_id: JobId

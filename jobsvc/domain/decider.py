@@ -24,6 +24,7 @@ from jobsvc.domain.errors import (
     Rejected,
     RejectedWithJob,
     SlowDown,
+    SpentGuest,
     VersionMismatch,
 )
 from jobsvc.domain.events import (
@@ -79,11 +80,12 @@ class Situation(Struct, frozen=True, gc=False):
         spare_id: The id of a job that comes about by the way (a follow-up).
         chance: A random number in [0, 1), for the jitter of a retry.
         job: The job that the command names; None if there is none.
-        holder: The active job that has the key of the job to be made; for a retry also an active retry of *job*; for a
-            merge the one that stays.
+        holder: The active job that has the key of the job to be made, or to be moved, where that is to be; for a retry
+            also an active retry of *job*; for a merge the one that stays.
         completed: The newest completed job with that key, looked up only if the command asks.
         reported: The job as it stood after the same report the first time, if there was a first time.
         lease_live: True while the lease of *job* runs.
+        spent: The owner whose job would be made is a guest that was taken over.
         awake_since: When the service started.
         active_max_us: The longest that a job may be active.
     """
@@ -96,6 +98,7 @@ class Situation(Struct, frozen=True, gc=False):
     completed: Job | None = None
     reported: Job | None = None
     lease_live: bool = False
+    spent: bool = False
     awake_since: Micros = 0
     active_max_us: int = 7 * 86_400_000_000
 
@@ -169,11 +172,23 @@ def decide(command: c.JobCommand, situation: Situation) -> Decision:  # one retu
 def _create(command: c.Create, situation: Situation) -> Decision:
     if not command.who.may_change(command.submission.owner):
         raise AccessDenied
+    _check_not_spent(command, situation)
     if situation.holder is not None:
         return _create_beside(command, situation.holder, situation=situation)
     if situation.completed is not None:
         return _create_after(command, situation.completed, situation=situation)
     return Decision(command.job_id, "created", (_born(command, situation),))
+
+
+def _check_not_spent(command: c.Create | c.Retry, situation: Situation) -> None:
+    """
+    Refuses a job for a guest that was taken over: it would be nobody's. The guest itself is told that it is no more.
+    """
+    if not situation.spent:
+        return
+    if command.who.role == "guest":
+        raise SpentGuest
+    raise InvalidCommand("this guest was claimed by a user, who is the owner to name now", pointer="/owner")
 
 
 def _create_beside(command: c.Create, holder: Job, *, situation: Situation) -> Decision:
@@ -267,6 +282,7 @@ def _born(
 
 def _retry(command: c.Retry, situation: Situation) -> Decision:
     job, holder = _changeable(command, situation), situation.holder
+    _check_not_spent(command, situation)
     if not fire("retry", Case(job, situation.now)):
         raise _no_retry(job)
     again = _asked_again(command, job)
@@ -504,9 +520,28 @@ def _change_owner(command: c.ChangeOwner, situation: Situation) -> Decision:
     job = _found(situation)
     if not command.who.may_change(command.owner):
         raise AccessDenied("a job can be claimed for oneself only")
-    _fire("change_owner", Case(job, situation.now))
+    if job.owner == command.owner:
+        return Decision(job.id, "unchanged")
+    if not fire("change_owner", Case(job, situation.now, holder=situation.holder)):
+        raise _immovable(job, situation.holder)
     payload = _payload(command, owner=command.owner, previous_owner=job.owner)
     return _changed(job, OwnerChanged(), payload=payload)
+
+
+def _immovable(job: Job, holder: Job | None) -> Rejected:
+    if job.active:
+        return DuplicateActiveJob("the new owner has an active job for the same work", job=holder)
+    return InvalidCommand("the job was erased; it is nobody's any more")
+
+
+def gives_way(job: Job, other: Job, *, now: Micros) -> bool:
+    """
+    True if of two active jobs for the same work *job* is the one to end: the younger, unless the other is given up.
+    """
+    given_up = [fire("give_way", Case(each, now)) for each in (job, other)]
+    if given_up[0] != given_up[1]:
+        return given_up[0]
+    return (other.created_at, other.id) < (job.created_at, job.id)
 
 
 def _merge(command: c.Merge, situation: Situation) -> Decision:

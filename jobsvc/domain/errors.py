@@ -11,6 +11,7 @@ The errors, split by who must act. No HTTP here: http/problems.py maps codes to 
     │   ├── DuplicateActiveJob    the key has a holder, and the caller wanted to know
     │   ├── VersionMismatch       the job moved on since the caller read it
     │   ├── IdempotencyKeyReused  the key came with another request before
+    │   ├── SpentGuest            a user has taken over all that this guest had
     │   ├── TooManyActive         an owner, or all together, hold as many active jobs as is allowed
     │   └── SlowDown              asked too often; later is fine
     ├── Conflict                  we retry, the caller never sees it
@@ -154,6 +155,14 @@ class IdempotencyKeyReused(Rejected):
     """
 
     code = "idempotency-key-reused"
+
+
+class SpentGuest(Rejected):
+    """
+    This guest was claimed by a user, and nobody can act as it any more.
+    """
+
+    code = "unauthenticated"
 
 
 class TooManyActive(Rejected):

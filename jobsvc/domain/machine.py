@@ -95,7 +95,8 @@ ROWS: Final = (
     Row("supersede", LIVING, "cancelled", "job.cancelled"),
     Row("give_way", ("cancelling",), "cancelled", "job.cancelled"),
     Row("ask_followup", LIVING, None, "job.followup_requested"),
-    Row("change_owner", (*LIVING, *ENDED), None, "job.owner_changed"),
+    Row("change_owner", LIVING, None, "job.owner_changed", ("leaves_one_holder",)),
+    Row("change_owner", ENDED, None, "job.owner_changed", ("is_remembered",)),
     Row("erase", ENDED, None, "job.erased"),
 )
 
@@ -110,6 +111,7 @@ class Case:
         fence: The fence that the caller's lease token carries.
         lease_live: True while the lease has not run out, by the service's own clock.
         retry_at: When another attempt would start; None if the worker said that it must not.
+        holder: The active job that has the key where the job is to go; None if that is free.
         awake_since: When the service started: it grants the grace anew, since it could tell nobody while it was away.
     """
 
@@ -119,6 +121,7 @@ class Case:
         "emitted",
         "fence",
         "force",
+        "holder",
         "job",
         "lease_live",
         "now",
@@ -138,6 +141,7 @@ class Case:
         run_at: int | None = None,
         retry_at: int | None = None,
         digest: str = "",
+        holder: Job | None = None,
         awake_since: int = 0,
     ) -> None:
         self.job = job
@@ -150,6 +154,7 @@ class Case:
         self.run_at = run_at
         self.retry_at = retry_at
         self.digest = digest
+        self.holder = holder
         self.awake_since = awake_since
 
     @property
@@ -252,6 +257,12 @@ class Case:
         No erasure has taken its payload away, so that it can be asked for again and nothing of it may come back.
         """
         return self.known.owner != ERASED
+
+    def leaves_one_holder(self) -> bool:
+        """
+        No other active job has the key that it would take with it.
+        """
+        return self.holder is None
 
     def is_forced(self) -> bool:
         """

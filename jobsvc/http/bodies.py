@@ -108,6 +108,13 @@ class RevokeBody(Body, frozen=True):
     issued_before: str | None = None
 
 
+class SessionClaimBody(Body, frozen=True):
+    """The guest that a user was, by its token. ``owner`` is for those who act for the user."""
+
+    guest_token: Annotated[str, Meta(description="As the guest's session gave it.")]
+    owner: Owner | None = None
+
+
 class ClaimBody(Body, frozen=True):
     """A worker that wants work."""
 

@@ -307,6 +307,26 @@ SESSIONS: Final[Mapping[tuple[str, str], Entry]] = {
         codes=("access-denied", "slow-down"),
         proofs=("none", "bearer", "cookie"),
     ),
+    ("POST", "/api/sessions/claim"): Entry(
+        "claimGuest",
+        "Sessions",
+        {
+            200: Reply(
+                "What the guest had is the user's, and its token counts no more.",
+                shapes.ClaimedAnswer,
+                {"moved": 4, "merged": 1},
+                headers={"Set-Cookie": "Takes the guest's session away, if the request brought it."},
+            )
+        },
+        bodies.SessionClaimBody,
+        {"guest_token": samples.SESSION["token"]},
+        more=(
+            "Each of the guest's jobs counts once: as merged if the user had an active one for the same work, else as "
+            "moved. Of two for the same work the older stays, unless it is being cancelled already, and the other is "
+            "cancelled for it (`superseded`). Ended jobs that have not moved within `handover_wait_max_s` follow soon "
+            "after and are not counted. A `guest_token` that is spent or no guest's is refused with 422."
+        ),
+    ),
     ("POST", "/api/sessions/link"): Entry(
         "spendLink",
         "Sessions",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
-from jobsvc.domain.errors import SlowDown
+from jobsvc.domain.errors import InvalidCommand, SlowDown
 from jobsvc.domain.moments import SECOND_US
 from jobsvc.http.codes import OneUseCodes
 from jobsvc.http.origins import Origins
@@ -111,6 +111,21 @@ class Identity:
         if await self._revocations.covers(bearer):
             raise Unauthenticated("this token was revoked")
         return Credential(bearer, ticket, cookie=False)
+
+    async def guest_of(self, token: str) -> Bearer:
+        """
+        The guest whose *token* somebody shows who is not that guest any more.
+
+        Raises:
+            InvalidCommand: It is no token of a guest: made up, run out, or spent.
+        """
+        try:
+            bearer = await self._bearer(token)
+        except Unauthenticated as refusal:
+            raise InvalidCommand(f"guest_token: {refusal.message}", pointer="/guest_token") from refusal
+        if bearer.principal.role != "guest":
+            raise InvalidCommand("guest_token is not the token of a guest", pointer="/guest_token")
+        return bearer
 
     async def _bearer(self, text: str) -> Bearer:
         known = self._bearers.get(text)

@@ -159,7 +159,7 @@ def problem_response(error: JobsvcError, *, instance: str, request_id: str, clea
     response.headers["X-Request-Id"] = request_id
     if isinstance(error, (Unavailable, SlowDown, TooManyActive)):
         response.headers["Retry-After"] = str(math.ceil(getattr(error, "retry_after_s", _RETRY_AFTER_S)))
-    if isinstance(error, Unauthenticated):
+    if error.code == Unauthenticated.code:
         response.headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, MethodNotAllowed):
         response.headers["Allow"] = error.allowed

@@ -103,7 +103,7 @@ class Revocations:
             StoreBusy, StoreDown, Draining: It could not be written; nothing has changed.
         """
         async with self._writing:
-            expires_at = self._clock.now() + self._ttl_us
+            expires_at = self.keep_until()
             for known in await self._look_up([revocation.whose]):
                 revocation = revocation.wider(known)
             await self._ledger.remember(revocation.mark(expires_at=expires_at))
@@ -118,6 +118,18 @@ class Revocations:
             self._fresh.popitem(last=False)
         for tell in self.on_revoked:
             tell(revocation, farewell)
+
+    def claim_of(self, guest: str, owner: str) -> Revocation:
+        """What ends the tokens of *guest* when *owner* takes all that it has: for the transaction of the claim."""
+        return Revocation(guest, f"claimed by {owner}")
+
+    def note_claimed(self, guest: str, owner: str) -> None:
+        """*owner* has taken all that *guest* had: durable already, and in effect from this turn on."""
+        self.take_effect(self.claim_of(guest, owner), farewell="claimed")
+
+    def keep_until(self) -> int:
+        """Until when a revocation made now is kept."""
+        return self._clock.now() + self._ttl_us
 
     async def covers(self, bearer: Bearer) -> bool:
         """True if *bearer* was revoked. Cost: one look-up in the store, in one thread hop."""

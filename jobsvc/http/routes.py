@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from jobsvc.http.call import Call
 
 _OWNERS: Final[frozenset[Role]] = frozenset({"guest", "user", "service", "operator"})
+_USERS: Final[frozenset[Role]] = frozenset({"user", "service", "operator"})
 _READERS: Final[frozenset[Role]] = _OWNERS | {"viewer"}
 _WORKERS: Final[frozenset[Role]] = frozenset({"worker", "operator"})
 _OPERATORS: Final[frozenset[Role]] = frozenset({"operator"})
@@ -38,6 +39,7 @@ async def _reference(call: Call) -> web.Response:
 
 ROUTES: Final[tuple[Route, ...]] = (
     Route("POST", "/api/sessions/guest", None, sessions.guest, "A guest, and its cookie."),
+    Route("POST", "/api/sessions/claim", _USERS, sessions.claim, "All that a guest has becomes the user's."),
     Route("POST", "/api/sessions/link", None, sessions.link, "A token for the code of a dashboard link."),
     Route("POST", "/api/jobs", _OWNERS, jobs.create, "Make a job, or attach to the one that does the same work."),
     Route("GET", "/api/jobs", _READERS, jobs.list_jobs, "Jobs, newest first, ended ones included."),

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from jobsvc.clock import Clock
 from jobsvc.feed import Feed
+from jobsvc.handovers import Handovers
 from jobsvc.http.identity import Identity
 from jobsvc.http.revocations import Revocations
 from jobsvc.http.streams import Streams
@@ -32,6 +33,7 @@ class Service:
     identity: Identity
     revocations: Revocations
     streams: Streams
+    handovers: Handovers
     runner: Runner
     metrics: Metrics
 

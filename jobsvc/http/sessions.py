@@ -1,18 +1,19 @@
 """
-Sessions: guests, the one-use link of the dashboard, and one-use tickets for streams.
+Sessions: guests, how a guest becomes a user, the one-use link of the dashboard, and one-use tickets for streams.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from jobsvc.domain.errors import JobsvcError
+from jobsvc.domain.errors import InvalidCommand, JobsvcError
 from jobsvc.domain.moments import SECOND_US, rfc3339
 from jobsvc.http import bodies
 from jobsvc.http.call import respond
 from jobsvc.http.problems import Unauthenticated
-from jobsvc.http.shapes import LinkAnswer, SessionAnswer, TicketAnswer
+from jobsvc.http.shapes import ClaimedAnswer, LinkAnswer, SessionAnswer, TicketAnswer
 from jobsvc.resource import encode
+from jobsvc.takeovers import TakeOver
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -52,6 +53,32 @@ async def _known_guest(call: Call) -> tuple[str, str, int] | None:
     if bearer.principal.role != "guest":
         return None
     return bearer.principal.subject, credential.text.strip(), bearer.expires_at
+
+
+async def claim(call: Call) -> web.Response:
+    """
+    ``POST /api/sessions/claim``: what a guest has is the user's, and the guest is no more.
+
+    Each of the guest's jobs counts once: as merged if the user had an active one for the same work, else as moved. The
+    active ones have moved when this answers, the ended ones unless there are so many that they take longer than
+    ``handover_wait_max_s``; those become readable soon after, and are not counted.
+    """
+    service, body = call.service, await call.body(bodies.SessionClaimBody)
+    who = call.acting(body.owner)
+    if who.owner is None or not who.owner.startswith("user:"):
+        message = "a guest is claimed for a user"
+        raise InvalidCommand(message, pointer="/owner")
+    guest = (await service.identity.guest_of(body.guest_token)).principal.subject
+    revocation = service.revocations.claim_of(guest, who.owner).mark(expires_at=service.revocations.keep_until())
+    taken = await service.ledger.take_over(TakeOver(who, guest, who.owner, revocation, call.request_id))
+    handed = await service.handovers.wait(guest, service.settings.handover_wait_max_s)
+    response = respond(encode(ClaimedAnswer(taken.moved + handed, taken.merged)))
+    origins = service.identity.origins
+    name = origins.cookie_name(call.request)
+    if call.request.cookies.get(name) == body.guest_token:
+        # Whoever claims by this very cookie would be a guest, so the user came with something else.
+        response.del_cookie(name, path="/", secure=origins.is_secure(call.request))
+    return response
 
 
 async def link(call: Call) -> web.Response:

@@ -34,6 +34,13 @@ class SessionAnswer(Struct, frozen=True):
     expires_at: Moment
 
 
+class ClaimedAnswer(Struct, frozen=True):
+    """How many of the guest's jobs moved, and how many were one of two for the same work that became one."""
+
+    moved: int
+    merged: int
+
+
 class LinkAnswer(Struct, frozen=True):
     """An operator's token."""
 

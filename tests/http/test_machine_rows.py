@@ -358,15 +358,24 @@ async def ask_followup(world: World) -> None:
     assert job["id"] == (await world.guest.read(ended["followed_by"]))["follows"]
 
 
-async def change_owner(world: World) -> None:
+async def change_owner_of_active(world: World) -> None:
     """
-    Its way in over HTTP is a session's claim; until there is one it goes through the ledger.
+    A claim.
     """
     job = await world.guest.made()
-    who = Principal("user", world.user.owner, world.user.owner)
-    await world.service.ledger.execute(c.ChangeOwner(job["id"], who, world.user.owner))
+    answer = await world.user.post("/api/sessions/claim", {"guest_token": world.guest.token})
+    assert {"moved": 1, "merged": 0} == answer.body
     assert [job["id"]] == [each["id"] for each in await world.user.active()]
-    assert [] == await world.guest.active()
+
+
+async def change_owner_of_ended(world: World) -> None:
+    """
+    A claim, of what ended before it.
+    """
+    job = await world.worker.complete(await held(world))
+    answer = await world.user.post("/api/sessions/claim", {"guest_token": world.guest.token})
+    assert {"moved": 1, "merged": 0} == answer.body
+    assert world.user.owner == (await world.user.read(job["id"]))["owner"]
 
 
 async def erase(world: World) -> None:
@@ -412,7 +421,8 @@ SCENARIOS: Final[tuple[Scenario, ...]] = (
     supersede,
     give_way,
     ask_followup,
-    change_owner,
+    change_owner_of_active,
+    change_owner_of_ended,
     erase,
 )
 

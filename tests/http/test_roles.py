@@ -18,6 +18,7 @@ The columns. The job is the guest's, so stranger and user are others; the back e
 TABLE: Final[dict[tuple[str, str], str]] = {
     #                                           nobody guest strngr user  backnd worker viewer operator
     ("POST", "/api/sessions/guest"):            "201   200   200   201   201   201   201   201",
+    ("POST", "/api/sessions/claim"):            "401   403   403   200   422   403   403   422",
     ("POST", "/api/sessions/link"):             "401   401   401   401   401   401   401   401",
     ("POST", "/api/jobs"):                      "401   201   403   403   201   403   403   201",
     ("GET", "/api/jobs"):                       "401   200   403   403   200   403   200   200",
@@ -118,6 +119,7 @@ def body_of(path: str, world: World, job: JSON, lease_token: str) -> bytes:
     owner = {"owner": world.guest.owner}
     bodies: dict[str, JSON] = {
         "/api/sessions/guest": {},
+        "/api/sessions/claim": {"guest_token": world.stranger.token},
         "/api/sessions/link": {"code": "made-up"},
         "/api/jobs": {"kind": "work"} | owner,
         "/api/jobs/batch": {"jobs": [{"kind": "work"} | owner]},

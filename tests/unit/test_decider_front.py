@@ -8,7 +8,16 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from jobsvc.domain import commands as c
-from jobsvc.domain.errors import AccessDenied, JobActive, JobNotFound, VersionMismatch
+from jobsvc.domain.decider import gives_way
+from jobsvc.domain.errors import (
+    AccessDenied,
+    DuplicateActiveJob,
+    InvalidCommand,
+    JobActive,
+    JobNotFound,
+    SpentGuest,
+    VersionMismatch,
+)
 from jobsvc.domain.events import (
     Cancelled,
     CancelRequested,
@@ -18,7 +27,7 @@ from jobsvc.domain.events import (
     OwnerChanged,
     Terms,
 )
-from jobsvc.domain.words import ERASED
+from jobsvc.domain.words import ERASED, Principal
 from tests.unit.specification import (
     CANCELLING,
     COMPLETED,
@@ -32,6 +41,7 @@ from tests.unit.specification import (
     NOW,
     OPERATOR,
     OTHER,
+    QUEUED,
     RUNNING,
     STRANGER,
     SUBMISSION,
@@ -44,6 +54,7 @@ from tests.unit.specification import (
     create,
     given,
     job_of,
+    retry,
     told,
 )
 
@@ -277,6 +288,78 @@ def test_a_claim_moves_the_followup_too() -> None:
 
     assert followup is not None
     assert "user:u" == followup.submission.owner
+
+
+def test_a_claim_never_makes_two_holders_of_a_key() -> None:
+    """
+    An active job whose key the user has in use already stays where it is; an ended one has no key to bring.
+    """
+    holder = replace(job_of(RUNNING, job_id=OTHER), submission=replace(SUBMISSION, owner="user:u"))
+
+    for story in LIVING:
+        refusal = given(*story).when(_owner(), holder=holder).then_refused(DuplicateActiveJob)
+
+        assert holder == refusal.job
+    for story in ENDED:
+        given(*story).when(_owner(), holder=holder).then(OwnerChanged())
+
+
+def test_what_was_erased_is_nobody_s_to_claim() -> None:
+    """
+    No owner comes back to a job that was to be forgotten.
+    """
+    for story in ENDED:
+        erased = given(*story, Erased())
+
+        answer = erased.when(_owner())
+
+        assert "erased" in answer.then_refused(InvalidCommand).message
+
+
+def test_a_job_that_is_the_user_s_already_does_not_move() -> None:
+    """
+    To claim it again changes nothing, whoever holds its key: that is the job itself.
+    """
+    for story in (*LIVING, *ENDED):
+        own = given(*story, told(OwnerChanged(), owner="user:u", previous_owner="guest:g"))
+
+        own.when(_owner(), holder=own.job).then(outcome="unchanged")
+
+
+def test_of_two_jobs_for_one_key_the_younger_gives_way() -> None:
+    """
+    Whichever way round it is asked; the id tells of two that came in one microsecond.
+    """
+    first, second = job_of(QUEUED), job_of(QUEUED, job_id=OTHER)
+    younger = replace(first, created_at=first.created_at + 1)
+
+    answers = [gives_way(*pair, now=NOW) for pair in ((first, second), (second, first), (younger, second))]
+
+    assert [False, True, True] == answers
+    assert not gives_way(second, younger, now=NOW)
+
+
+def test_of_two_jobs_for_one_key_one_that_was_given_up_gives_way() -> None:
+    """
+    However old: it would not have kept its key from a create either. Of two such the younger goes.
+    """
+    given_up, younger = job_of(CANCELLING), job_of(RUNNING, job_id=OTHER)
+
+    answers = [gives_way(given_up, younger, now=NOW), gives_way(younger, given_up, now=NOW)]
+
+    assert [True, False] == answers
+    assert gives_way(job_of(CANCELLING, job_id=OTHER), given_up, now=NOW)
+
+
+def test_nothing_is_made_for_a_guest_that_was_claimed() -> None:
+    """
+    The guest is told that it is no more, whoever acts for it that there is another owner now.
+    """
+    backend = Principal("service", "platform", owner="guest:g")
+
+    for who, error in ((GUEST, SpentGuest), (backend, InvalidCommand), (OPERATOR, InvalidCommand)):
+        given().when(create(who=who), spent=True).then_refused(error)
+        given(*COMPLETED).when(retry(who=who), spent=True).then_refused(error)
 
 
 def test_nobody_gives_a_job_to_another() -> None:

@@ -63,6 +63,7 @@ def test_every_error_has_a_code_of_the_contract() -> None:
         "idempotency-key-reused",
         "too-many-active",
         "slow-down",
+        "unauthenticated",
     } == codes
 
 

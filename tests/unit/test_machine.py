@@ -104,6 +104,7 @@ FAILS_WITH: Final[dict[str, tuple[dict[str, Any], dict[str, Any]]]] = {
     "lease_is_over": ({}, {"lease_live": True}),
     "has_losses_left": ({"lost_leases": 2}, {}),
     "grace_is_over": ({"grace_until": NOW + 1}, {}),
+    "leaves_one_holder": ({}, {"holder": job_of(QUEUED)}),
     "is_forced": ({}, {"force": False}),
 }
 
