@@ -22,10 +22,13 @@ from jobsvc.domain.moments import SECOND_US
 from jobsvc.domain.words import Principal
 from jobsvc.feed import Feed
 from jobsvc.handovers import Handovers
+from jobsvc.http.browsers import Browsers
 from jobsvc.http.edge import dispatching
 from jobsvc.http.identity import Identity
+from jobsvc.http.limits import Limits as RequestLimits
 from jobsvc.http.revocations import Revocations
 from jobsvc.http.routes import ROUTES
+from jobsvc.http.server import Server, allow_files
 from jobsvc.http.service import Service
 from jobsvc.http.streams import Streams
 from jobsvc.ledger import Ledger
@@ -52,12 +55,6 @@ EXIT_STORE_BEYOND_REPAIR: Final = 70
 _COLLECTOR_THRESHOLDS: Final = (50_000, 20, 50)
 """Allocations before a young collection, and how many of each before the next older."""
 
-_HEAD_LINE_BYTES_MAX: Final = 65_536
-"""
-The longest request line and header field. Far longer than any of ours, so that a stream's caller is told of a cursor
-that is none where it listens, in band, and not by a plain 400 that an EventSource cannot read.
-"""
-
 _SWITCH_INTERVAL_S: Final = 0.0005
 """
 How long the event loop may keep the interpreter from the store's thread while that thread wants it.
@@ -71,9 +68,12 @@ def limits_of(settings: Settings) -> Limits:
     """The ledger's bounds as the settings say."""
     return Limits(
         queue_commands_max=settings.queue_commands_max,
+        queue_commands_per_owner_max=settings.queue_commands_per_owner_max,
+        queue_commands_guests_max=settings.queue_commands_guests_max,
         batch_commands_max=settings.commit_batch_max,
         active_per_owner_max=settings.active_per_owner_max,
         active_total_max=settings.active_total_max,
+        active_guests_max=settings.active_guests_max,
         active_max_us=int(settings.active_max_s * SECOND_US),
         progress_interval_us=int(SECOND_US / settings.progress_per_s),
         events_per_job_max=settings.events_per_job_max,
@@ -113,7 +113,21 @@ async def running(
     ledger.on_spent.append(revocations.note_claimed)
     await handovers.start()
     try:
-        yield Service(settings, clock, store, ledger, feed, identity, revocations, streams, handovers, runner, metrics)
+        yield Service(
+            settings,
+            clock,
+            store,
+            ledger,
+            feed,
+            identity,
+            revocations,
+            streams,
+            handovers,
+            runner,
+            metrics,
+            RequestLimits(settings, clock),
+            Browsers(settings.allowed_origins),
+        )
     finally:
         await handovers.stop()
         await runner.stop()
@@ -129,15 +143,7 @@ def _tell_parked(projection: str, failure: Exception) -> None:
 async def serving(service: Service) -> AsyncIterator[str]:
     """*service* reachable over HTTP at the URL that the block is given; no new connections once it ends."""
     settings = service.settings
-    server = web.Server(
-        dispatching(ROUTES, service),
-        request_factory=_request_factory(settings.body_bytes_max),
-        # A caller that goes away cancels its handler: a waiting claim or stream is gone at once. Commands go on.
-        handler_cancellation=True,
-        access_log=None,
-        max_line_size=_HEAD_LINE_BYTES_MAX,
-        max_field_size=_HEAD_LINE_BYTES_MAX,
-    )
+    server = Server(dispatching(ROUTES, service), service)
     runner = web.ServerRunner(server, shutdown_timeout=settings.drain_s)
     await runner.setup()
     try:
@@ -159,6 +165,7 @@ async def run(settings: Settings, *, announce: Callable[[str], None], link: bool
     """
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     tell_loop_faults(asyncio.get_running_loop())
+    allow_files(settings.connections_max)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -175,17 +182,6 @@ async def run(settings: Settings, *, announce: Callable[[str], None], link: bool
         await asyncio.gather(service.streams.drain(settings.drain_s), notice)
     log("service.stopped")
     return EXIT_STORE_BEYOND_REPAIR if failed else EXIT_DONE
-
-
-def _request_factory(body_bytes_max: int) -> Callable[..., web.BaseRequest]:
-    """Requests as ``web.Server`` makes them, but with our own bound on a body that comes in parts."""
-    loop = asyncio.get_running_loop()
-
-    def make(*parts: Any) -> web.BaseRequest:  # noqa: ANN401  # message, payload, protocol, writer and request task
-        message, payload, protocol, writer, request_task = parts
-        return web.BaseRequest(message, payload, protocol, writer, request_task, loop, client_max_size=body_bytes_max)
-
-    return make
 
 
 def _calm_collector() -> None:

@@ -30,6 +30,7 @@ from jobsvc.domain.moments import SECOND_US
 from jobsvc.domain.words import JobId
 from jobsvc.leases import Leases
 from jobsvc.ready import ReadyLine
+from jobsvc.shares import GUEST
 from jobsvc.store.seam import Mark, Needs
 from jobsvc.takeovers import HandOver, TakeOver, claimed_key, hand_over, holder_under, take_over
 
@@ -51,9 +52,12 @@ class Limits(Struct, frozen=True):
     """The bounds that the ledger keeps; each is a setting of the same name."""
 
     queue_commands_max: int = 10_000
+    queue_commands_per_owner_max: int = 2_500
+    queue_commands_guests_max: int = 9_000
     batch_commands_max: int = 256
     active_per_owner_max: int = 1_000
     active_total_max: int = 100_000
+    active_guests_max: int = 90_000
     active_max_us: int = 7 * 86_400 * SECOND_US
     progress_interval_us: int = SECOND_US // 2
     events_per_job_max: int = 9_000
@@ -113,6 +117,18 @@ def weight(work: Work) -> int:
             return len(work.job_ids)
         case _:
             return 1
+
+
+def owner_of(work: Work) -> str:
+    """In whose name *work* waits; empty for the workers', the operators' and our own."""
+    match work:
+        case Flush() | Undo() | Remember() | HandOver():
+            return ""
+        case Several():
+            named = (command.who.owner for command in work.commands if not isinstance(command, Rejected))
+            return next(named, None) or ""
+        case _:
+            return work.who.owner or ""
 
 
 class Desk:
@@ -368,6 +384,8 @@ class Desk:
             raise TooManyActive(f"this owner has {self._limits.active_per_owner_max} active jobs; let some end first")
         if stage.active_total >= self._limits.active_total_max:
             raise TooManyActive
+        if owner.startswith(GUEST) and stage.active_of_guests >= self._limits.active_guests_max:
+            raise TooManyActive("guests together have as many active jobs as they may; let some end first")
 
     # Staging
 

@@ -20,15 +20,16 @@ from msgspec.structs import replace
 from jobsvc.answers import Again, Answer, Grants, repeat
 from jobsvc.changes import jobs_before, read_changes
 from jobsvc.clock import RandomBytes
-from jobsvc.desk import Desk, Flush, Limits, Remember, Several, Undo, weight
+from jobsvc.desk import Desk, Flush, Limits, Remember, Several, Undo, owner_of, weight
 from jobsvc.domain import commands as c
-from jobsvc.domain.errors import Corrupt, Draining, JobNotFound, JobsvcError, Rejected, StoreBusy, StoreDown
+from jobsvc.domain.errors import Corrupt, Draining, JobNotFound, JobsvcError, Rejected, SlowDown, StoreBusy, StoreDown
 from jobsvc.domain.ids import RANDOM_BYTES, IdMaker
 from jobsvc.domain.moments import SECOND_US
 from jobsvc.domain.words import SYSTEM
 from jobsvc.memory import Memory, Stage
 from jobsvc.metrics import Metrics
 from jobsvc.observe import log_answered
+from jobsvc.shares import Shares
 from jobsvc.store.seam import ROWS_PER_PAGE_MAX, Batch, Behind, Found, Needs
 from jobsvc.takeovers import TakeOver, claimed_key
 from jobsvc.telemetry import cause_of, log, log_failure
@@ -57,11 +58,12 @@ _UNGRANTED: Final = "ungranted"
 class _Entry:
     """What waits in the queue, and the future of whoever wants to know what became of it."""
 
-    __slots__ = ("future", "mark", "outcome", "weight", "work")
+    __slots__ = ("future", "mark", "outcome", "owner", "weight", "work")
 
     def __init__(self, work: Work, mark: MarkRequest | None, future: asyncio.Future[object] | None) -> None:
         self.work = work
         self.weight = weight(work)
+        self.owner = owner_of(work)
         self.mark = mark
         self.future = future
         self.outcome: object = None
@@ -135,7 +137,11 @@ class Ledger:
         self._ids = IdMaker()
         self._chance = RandomBytes(RANDOM_BYTES)
         self._queue: deque[_Entry] = deque()
-        self._queued = 0
+        self._queued = Shares(
+            each_max=self._limits.queue_commands_per_owner_max,
+            guests_max=self._limits.queue_commands_guests_max,
+            total_max=self._limits.queue_commands_max,
+        )
         self._alone: deque[_Act] = deque()
         self._appended = False
         self._awake = asyncio.Event()
@@ -189,7 +195,7 @@ class Ledger:
     @property
     def queued(self) -> int:
         """How many decisions wait."""
-        return self._queued
+        return self._queued.total
 
     @property
     def ready(self) -> int:
@@ -354,15 +360,19 @@ class Ledger:
             raise Draining
         if self._failure is not None:
             raise StoreDown(self._failure.message)
-        if self._queued >= self._limits.queue_commands_max:
+        if self._queued.total >= self._limits.queue_commands_max:
             raise StoreBusy
         entry = _Entry(work, mark, asyncio.get_running_loop().create_future())
+        # The queue is one line for all, so nobody may stand in it so often that the others wait long.
+        if entry.owner and not self._queued.has_room(entry.owner, weight=entry.weight):
+            message = "more of this owner's is waiting to be written than may wait; send less at a time"
+            raise SlowDown(message)
         self._push(entry)
         return entry
 
     def _push(self, entry: _Entry) -> None:
         self._queue.append(entry)
-        self._queued += entry.weight
+        self._queued.take(entry.owner, weight=entry.weight)
         self._awake.set()
 
     def _push_flush(self, job_ids: Sequence[JobId]) -> None:
@@ -431,8 +441,8 @@ class Ledger:
         batch instead of 35, for one empty turn where there is but one caller. Never a timer: nobody waits for nobody.
         """
         seen = 0
-        while seen < self._queued < self._limits.batch_commands_max and not self._stopping:
-            seen = self._queued
+        while seen < self._queued.total < self._limits.batch_commands_max and not self._stopping:
+            seen = self._queued.total
             await asyncio.sleep(0)
 
     def _gather(self) -> list[_Entry]:
@@ -442,7 +452,7 @@ class Ledger:
         while self._queue and (not batch or self._queue[0].weight <= room):
             entry = self._queue.popleft()
             room -= entry.weight
-            self._queued -= entry.weight
+            self._queued.give(entry.owner, weight=entry.weight)
             batch.append(entry)
         return batch
 
@@ -567,8 +577,9 @@ class Ledger:
     def _refuse_queued(self, failure: StoreDown) -> None:
         """Whoever waits for an answer has one; what the ledger wants itself still waits."""
         waiting, self._queue = self._queue, deque(entry for entry in self._queue if entry.future is None)
-        self._queued = sum(entry.weight for entry in self._queue)
         for entry in waiting:
+            if entry.future is not None:
+                self._queued.give(entry.owner, weight=entry.weight)
             entry.resolve(StoreDown(failure.message))
 
     async def _missed(self, before: int, head: Head) -> list[Change]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from jobsvc.changes import Change, change
 from jobsvc.domain.events import Created, Event, LateResult, Started
 from jobsvc.domain.job import Job, evolve
+from jobsvc.shares import GUEST
 from projections.active import Active
 from projections.history import History
 from projections.keys import Keys
@@ -49,6 +50,7 @@ class Memory:
     def __init__(self) -> None:
         self.jobs: dict[JobId, Job] = {}
         self.by_owner: dict[str, dict[JobId, Job]] = {}
+        self.of_guests = 0
         self.holders: dict[DedupKey, JobId] = {}
         self.retries: dict[JobId, JobId] = {}
         self.claims: dict[str, dict[JobId, None]] = {}
@@ -120,7 +122,10 @@ class Memory:
 
     def _put(self, job: Job, key: KeyRow | None, history: HistoryRow | None) -> None:
         self.jobs[job.id] = job
-        self.by_owner.setdefault(job.owner, {})[job.id] = job
+        owned = self.by_owner.setdefault(job.owner, {})
+        if job.id not in owned and job.owner.startswith(GUEST):
+            self.of_guests += 1
+        owned[job.id] = job
         if key is not None:
             self.keys[job.id] = key
             self.holders[key.owner, key.kind, key.key] = job.id
@@ -135,6 +140,8 @@ class Memory:
         """No index leads to *job* any more; it keeps its place among all, in case it only moved."""
         owned = self.by_owner[job.owner]
         del owned[job.id]
+        if job.owner.startswith(GUEST):
+            self.of_guests -= 1
         if not owned:
             del self.by_owner[job.owner]
         key = self.keys.pop(job.id, None)
@@ -161,6 +168,7 @@ class Stage:
         active: By job touched, its row of ``active`` after the batch; likewise ``keys`` and ``history``.
         marks: The marks to be remembered.
         spent: The guests that were taken over, with their new owners.
+        active_of_guests: How many active jobs all guests together will have.
     """
 
     def __init__(self, memory: Memory, found: Found) -> None:
@@ -178,6 +186,7 @@ class Stage:
         self._reports: dict[tuple[JobId, str, int, str], Job] = {}
         self._owned: dict[str, int] = {}
         self._total = len(memory.jobs)
+        self.active_of_guests = memory.of_guests
         self.changes: list[Change] = []
         self.active: dict[JobId, Job | None] = {}
         self.keys: dict[JobId, KeyRow | None] = {}
@@ -331,3 +340,5 @@ class Stage:
     def _count(self, owner: str, difference: int) -> None:
         self._owned[owner] = self._owned.get(owner, 0) + difference
         self._total += difference
+        if owner.startswith(GUEST):
+            self.active_of_guests += difference

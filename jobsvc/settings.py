@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ipaddress
 import math
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -76,10 +77,13 @@ class Settings:
     """Secrets before the present one, at most 8: what they signed still counts, so that a rotation logs nobody out."""
 
     allowed_hosts: tuple[str, ...] = ()
-    """Host names (without port) that requests may come for. Empty: ``host``, and on loopback every name of loopback."""
+    """
+    Host names (without port) that requests may come for. Empty: on loopback every name of loopback; beyond it ``host``,
+    this machine's own name, and any address, since a page can have a name lead here but no address (rebinding).
+    """
 
     allowed_origins: tuple[str, ...] = ()
-    """Origins, such as ``https://app.example``, whose pages may call with cookies. Empty: our own only."""
+    """Origins, such as ``https://app.example``, whose pages may call, with cookies, and read. Empty: our own only."""
 
     cookie_secure: bool = False
     """TLS is in front of the service: the cookie is ``__Host-`` and Secure, and our own origin is an https one."""
@@ -107,6 +111,12 @@ class Settings:
     guests_per_minute_max: Count = 60
     """New guests a minute from one address; more are told to slow down."""
 
+    guests_per_minute_total_max: CountOrNone = 60_000
+    """New guests a minute from all addresses together; more are told to slow down. 0: no bound."""
+
+    writes_per_minute_max: CountOrNone = 60_000
+    """Writes a minute by one guest or user, each job of a batch counted; more are told to slow down. 0: no bound."""
+
     guest_kinds: tuple[str, ...] = ()
     """Kinds that guests and users may create. Empty: all."""
 
@@ -130,6 +140,35 @@ class Settings:
 
     tickets_total_max: Count = 10_000
     """Unused tickets of all together; one more takes the place of the oldest."""
+
+    # --- Connections ---------------------------------------------------------------------------------------------
+
+    connections_max: Count = 20_000
+    """Open connections, or as many as the process may have files open; one more is answered 503 and closed."""
+
+    connection_idle_s: Seconds = 75.0
+    """How long a connection may be open without a whole request, the first or the next."""
+
+    body_wait_s: Seconds = 30.0
+    """How long a request's body may take to come in."""
+
+    bodies_per_principal_max: Count = 100
+    """Bodies of one principal that are coming in at a time; the next request is told to slow down."""
+
+    bodies_guests_max: Count = 900
+    """Bodies of all guests that are coming in at a time."""
+
+    bodies_total_max: Count = 1_000
+    """Bodies that are coming in at a time. With ``body_bytes_max`` it bounds the service's memory."""
+
+    waits_per_principal_max: Count = 1_000
+    """Requests of one principal that are held for something to happen: reads, claims, creates that prefer to wait."""
+
+    waits_guests_max: Count = 9_000
+    """Requests of all guests together that are held."""
+
+    waits_total_max: Count = 10_000
+    """Requests that are held; one more is told to slow down, or, where it only prefers to wait, answered at once."""
 
     # --- What a request may hold ---------------------------------------------------------------------------------
 
@@ -195,6 +234,9 @@ class Settings:
     active_total_max: Count = 100_000
     """Active jobs of all owners together. Bounds the service's memory."""
 
+    active_guests_max: Count = 90_000
+    """Active jobs of all guests together, so that whatever guests do, there is room for users."""
+
     active_max_s: Seconds = 7.0 * _DAY_S
     """The longest that a job may be active; then it has expired."""
 
@@ -215,6 +257,12 @@ class Settings:
     queue_commands_max: Count = 10_000
     """Commands waiting for the writer; more are answered 503."""
 
+    queue_commands_per_owner_max: Count = 2_500
+    """Commands on one owner's jobs waiting for the writer, the jobs of a batch counted; more are told to slow down."""
+
+    queue_commands_guests_max: Count = 9_000
+    """Commands on all guests' jobs waiting for the writer."""
+
     commit_batch_max: Annotated[int, Meta(ge=1, le=256)] = 256
     """Commands in one transaction. A command gives at most four events; a claimed guest five for each active job."""
 
@@ -234,6 +282,9 @@ class Settings:
 
     streams_total_max: Count = 10_000
     """Open streams of all together; one more gets ``bye`` overload."""
+
+    streams_guests_max: Count = 9_000
+    """Open streams of all guests together; one more gets ``bye`` overload."""
 
     stream_jobs_max: Count = 100
     """How often ``job=`` may stand in a stream's query."""
@@ -372,6 +423,13 @@ def _taken_apart(value: object, kind: Any) -> object:  # noqa: ANN401  # as abov
     return {name.strip(): target.strip() for name, _, target in pairs}
 
 
+_ORIGIN: Final = re.compile(
+    r"(?:http://(?!.*:80$)|https://(?!.*:443$))(?:[a-z0-9]([a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(?::\d{1,5})?",
+    re.ASCII,
+)
+"""Scheme and host in lower case, a port only where it is not the scheme's: else it would never equal what is sent."""
+
+
 def _check(settings: Settings) -> None:
     """
     Nothing that is wrong only in connection with something else is left.
@@ -380,6 +438,11 @@ def _check(settings: Settings) -> None:
         UnusableSetting: Something is.
     """
     _database_path(settings.database)
+    for origin in settings.allowed_origins:
+        if _ORIGIN.fullmatch(origin) is None:
+            raise UnusableSetting(
+                f"allowed_origins: {origin}: not an origin as browsers write it, for example https://app.example"
+            )
     for kind, profile in settings.profiles.items():
         if profile not in PROFILES:
             raise UnusableSetting(f"profiles: {kind}: no profile {profile!r}; there are {', '.join(sorted(PROFILES))}")

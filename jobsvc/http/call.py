@@ -7,6 +7,7 @@ called the edge's.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
 import time
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from jobsvc.tokens import Bearer
 
 _OWNER: Final = re.compile(r"(guest|user):[!-~]{1,200}")
+LIMITED_ROLES: Final = frozenset({"guest", "user"})
+"""Who is held to bounds that trusted roles are not."""
 _SCOPE: Final = "request"
 """What a mark of an Idempotency-Key is about; other marks are about other things."""
 _DIGITS_MAX: Final = 18
@@ -65,6 +68,21 @@ class Call:
     def principal(self) -> Principal:
         """Who asks."""
         return self.bearer.principal
+
+    @property
+    def holder(self) -> str:
+        """In whose name the call holds what is bounded for each."""
+        return "" if self.credential is None else self.credential.bearer.principal.actor
+
+    def count_writes(self, count: int) -> None:
+        """
+        The caller writes, *count* times; only guests and users are counted.
+
+        Raises:
+            SlowDown: More often than it may.
+        """
+        if self.credential is not None and self.credential.bearer.principal.role in LIMITED_ROLES:
+            self.service.limits.writes.count(self.holder, weight=count)
 
     def acting(self, owner: str | None) -> Principal:
         """
@@ -126,17 +144,31 @@ class Call:
         try:
             stream = self.request.content
             # Mostly the body came with the head and there is nothing to wait for.
-            content = stream.read_nowait() if stream.is_eof() else await self.request.read()
+            content = stream.read_nowait() if stream.is_eof() else await self._incoming()
         except web.HTTPRequestEntityTooLarge as error:
             raise _too_large(self.service.settings.body_bytes_max) from error
         except web.RequestPayloadError as error:
-            message = "the body is not what its Content-Encoding or Transfer-Encoding says"
+            message = "the body is not what its Content-Length or Transfer-Encoding says"
             raise Malformed(message) from error
         if len(content) > self.service.settings.body_bytes_max:
             raise _too_large(self.service.settings.body_bytes_max)
+        if self.request.headers.get("Content-Encoding", "identity").lower() != "identity":
+            message = "a body comes as it is: Content-Encoding is not taken"
+            raise UnsupportedMediaType(message)
         if content and self.request.content_type != "application/json":
             raise UnsupportedMediaType
         return content
+
+    async def _incoming(self) -> bytes:
+        """The body that is still coming in, of which there may be so many, for so long."""
+        settings = self.service.settings
+        with self.service.limits.bodies.held(self.holder, "many bodies are coming in; send this one again"):
+            try:
+                async with asyncio.timeout(settings.body_wait_s):
+                    return await self.request.read()
+            except TimeoutError as error:
+                message = f"the body did not come in within {settings.body_wait_s:g} seconds"
+                raise Malformed(message) from error
 
     async def body(self, shape: type[Any]) -> Any:  # noqa: ANN401  # an instance of *shape*
         """The body as a record of *shape*; an absent body is an empty object."""

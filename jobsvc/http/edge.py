@@ -80,13 +80,16 @@ def _answering(
     """What answers one path."""
     path = next((route.path for route in by_method.values()), None)
     cleanup = any(route.cleanup for route in by_method.values())
+    methods = ", ".join([*by_method, "OPTIONS"])
     answered = {method: service.metrics.requests.labels(method, route.path) for method, route in by_method.items()}
+    if path is not None:
+        answered["OPTIONS"] = service.metrics.requests.labels("OPTIONS", path)
 
     async def answer(request: web.BaseRequest, named: str) -> web.StreamResponse:
         request_id = _request_id(request)
         call = Call(request, service, request_id, named=named)
         try:
-            response = await _run(by_method, call)
+            response = await _run(by_method, call, methods)
         except (Rejected, Unavailable) as error:
             tell_refusal(call, error.code, route=path)
             return problem_response(error, instance=request.path, request_id=request_id, cleanup=cleanup)
@@ -105,12 +108,16 @@ def _answering(
     return answer
 
 
-async def _run(by_method: Mapping[str, Route], call: Call) -> web.StreamResponse:
+async def _run(by_method: Mapping[str, Route], call: Call, methods: str) -> web.StreamResponse:
     identity, request = call.service.identity, call.request
     identity.origins.check_host(request)
     route = by_method.get(request.method)
     if route is None:
-        raise MethodNotAllowed(", ".join(by_method)) if by_method else NotFound
+        if not by_method:
+            raise NotFound
+        if request.method == "OPTIONS":
+            return call.service.browsers.preflight(request, methods)
+        raise MethodNotAllowed(methods)
     if route.roles is not None:
         ticket = request.query.get("ticket") if route.ticket else None
         call.credential = await (identity.prove(request) if ticket is None else identity.redeem(ticket))
@@ -121,6 +128,8 @@ async def _run(by_method: Mapping[str, Route], call: Call) -> web.StreamResponse
         if role not in route.roles:
             message = f"the role {role} may not do this"
             raise AccessDenied(message)
+        if request.method == "POST":
+            call.count_writes(1)
     if "Expect" in request.headers:
         await welcome_body(request)
     return await route.handler(call)  # type: ignore[no-any-return]
@@ -131,4 +140,9 @@ def _request_id(request: web.BaseRequest) -> str:
     sent = request.headers.get("X-Request-Id")
     if sent is not None and _REQUEST_ID.fullmatch(sent) is not None:
         return sent
+    return new_request_id()
+
+
+def new_request_id() -> str:
+    """An id that no other request of this run has."""
     return f"{_RUN}-{next(_NUMBERS):x}"

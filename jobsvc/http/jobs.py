@@ -16,7 +16,7 @@ from msgspec import UNSET
 
 from jobsvc.answers import Answer
 from jobsvc.domain import commands as c
-from jobsvc.domain.errors import AccessDenied, InvalidCommand, JobNotFound
+from jobsvc.domain.errors import AccessDenied, InvalidCommand, JobNotFound, SlowDown
 from jobsvc.domain.events import Submission, Terms
 from jobsvc.domain.ids import is_job_id
 from jobsvc.domain.keys import RULE_VERSION, UnusableUrl, key_from_url, keys_for_any, profile_for
@@ -24,7 +24,8 @@ from jobsvc.domain.moments import SECOND_US, parse_rfc3339
 from jobsvc.domain.words import State
 from jobsvc.feed import Scope
 from jobsvc.http import bodies
-from jobsvc.http.call import respond
+from jobsvc.http.call import LIMITED_ROLES, respond
+from jobsvc.http.limits import TOO_MANY_WAIT
 from jobsvc.http.problems import Malformed, problem
 from jobsvc.http.several import decide_each
 from jobsvc.http.shapes import (
@@ -56,7 +57,6 @@ if TYPE_CHECKING:
 
 _TAG: Final = re.compile(r'(?:W/)?"(\d{1,12})"')
 _STATES: Final = frozenset(get_args(State))
-_LIMITED_ROLES: Final = frozenset({"guest", "user"})
 _REASON_OF_OUTCOME: Final[dict[str, DedupReason]] = {
     "attached": "active",
     "followup": "active",
@@ -73,9 +73,13 @@ async def create(call: Call) -> web.Response:
     command = create_command(call, call.parse(bodies.CreateBody, content))
     wait_s = _preferred_wait_s(call)
     answer = await call.service.ledger.execute(command, mark=call.mark(content))
-    if wait_s is not None:
-        answer = await _after_end(call.service, answer, wait_s)
-    return _created(call, answer, waited=wait_s is not None)
+    if wait_s is None:
+        return _created(call, answer)
+    try:
+        return _created(call, await _after_end(call, answer, wait_s), waited=True)
+    except SlowDown:
+        # It is made; that it waits for the end was only a preference (RFC 7240).
+        return _created(call, answer)
 
 
 async def create_batch(call: Call) -> web.Response:
@@ -100,7 +104,7 @@ def create_command(call: Call, body: bodies.CreateBody) -> c.Create:
         raise InvalidCommand(message, pointer="/owner")
     _check_length(body.kind, call.service.settings.kind_characters_max, "/kind", least=1)
     terms = _terms(body)
-    if who.role in _LIMITED_ROLES:
+    if who.role in LIMITED_ROLES:
         _check_guest(call, body, terms)
     return c.Create(
         job_id=call.service.ledger.new_id(),
@@ -214,9 +218,9 @@ def _result(call: Call, result: Any) -> Any:  # noqa: ANN401  # a Result in, JSO
     return problem(result, instance=call.request.path, request_id=call.request_id)
 
 
-async def _after_end(service: Service, answer: Answer, wait_s: float) -> Answer:
+async def _after_end(call: Call, answer: Answer, wait_s: float) -> Answer:
     """*answer* with the job as it stood when it ended, or when *wait_s* had passed."""
-    ended = await wait_for(service, answer.job.id, lambda job: not job.active, wait_s)
+    ended = await wait_for(call, answer.job.id, lambda job: not job.active, wait_s)
     position = max(answer.position, ended.position)
     return Answer(answer.outcome, ended, position, input_differs=answer.input_differs, replayed=answer.replayed)
 
@@ -331,7 +335,7 @@ async def get(call: Call) -> web.Response:
     wait_s = call.seconds("wait_s", most=service.settings.read_wait_max_s)
     if wait_s is not None:
         since = call.whole_number("since", default=job.version, least=0, most=10**12)
-        job = await wait_for(service, job.id, lambda current: current.version > since or not current.active, wait_s)
+        job = await wait_for(call, job.id, lambda current: current.version > since or not current.active, wait_s)
     tag = f'W/"{job.version}"'
     headers = {"ETag": tag}
     if _is_known(call.request.headers.get("If-None-Match", ""), job.version):
@@ -349,7 +353,7 @@ async def history(call: Call) -> web.StreamResponse:
     limit = call.whole_number("limit", default=call.service.settings.page_rows_max, least=1, most=2_000)
     after = call.whole_number("after", default=0, least=0, most=10**15)
     records = await call.service.store.read_records(after=after, limit=limit, job_id=job.id)
-    role_only = call.principal.role in _LIMITED_ROLES
+    role_only = call.principal.role in LIMITED_ROLES
     events = [event_resource(read_record(record), record.chain, role_only=role_only) for record in records]
     following = records[-1].position if records and records[-1].position < job.position else None
     return respond(encode(EventsAnswer(events, following)))
@@ -431,9 +435,14 @@ async def _known_id(call: Call) -> str:
     return job_id
 
 
-async def wait_for(service: Service, job_id: str, is_enough: Callable[[Job], bool], wait_s: float) -> Job:
-    """The job as soon as it *is_enough*, or as it stands after *wait_s*, or when the service stops."""
-    loop = asyncio.get_running_loop()
+async def wait_for(call: Call, job_id: str, is_enough: Callable[[Job], bool], wait_s: float) -> Job:
+    """
+    The job as soon as it *is_enough*, or as it stands after *wait_s*, or when the service stops.
+
+    Raises:
+        SlowDown: It is not enough yet, and as many requests are held as may be.
+    """
+    service, loop = call.service, asyncio.get_running_loop()
     until = loop.time() + wait_s
     while True:
         # An active job is read from memory, so nothing can happen between this look and the wait.
@@ -441,7 +450,8 @@ async def wait_for(service: Service, job_id: str, is_enough: Callable[[Job], boo
         left_s = until - loop.time()
         if is_enough(job) or left_s <= 0 or not service.waits:
             return job
-        await service.ledger.job_waiters.wait(job_id, timeout_s=left_s)
+        with service.limits.waits.held(call.holder, TOO_MANY_WAIT):
+            await service.ledger.job_waiters.wait(job_id, timeout_s=left_s)
 
 
 def shown(service: Service, job: Job) -> JobResource:

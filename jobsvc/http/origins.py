@@ -7,6 +7,8 @@ own (rebinding). What must never live here: who somebody is.
 
 from __future__ import annotations
 
+import ipaddress
+import socket
 from typing import TYPE_CHECKING, Final
 
 from jobsvc.domain.errors import AccessDenied
@@ -32,6 +34,7 @@ class Origins:
         self._allowed = frozenset(settings.allowed_origins)
         self._behind_tls = settings.cookie_secure
         self._hosts = _hosts_of(settings)
+        self._takes_addresses = not settings.allowed_hosts and not is_loopback(settings.host)
 
     def is_secure(self, request: web.BaseRequest) -> bool:
         """True if the browser sent *request* over TLS: to us, or to what stands in front of us as a setting says."""
@@ -48,7 +51,8 @@ class Origins:
         Raises:
             Misdirected: It is not ours.
         """
-        if self._hosts and _name_of(request.headers.get("Host", "")) not in self._hosts:
+        name = _name_of(request.headers.get("Host", ""))
+        if name not in self._hosts and not (self._takes_addresses and _is_address(name)):
             raise Misdirected
 
     def check_origin(self, request: web.BaseRequest) -> None:
@@ -73,12 +77,21 @@ class Origins:
 
 
 def _hosts_of(settings: Settings) -> frozenset[str]:
-    """The host names that are ours; empty for any, which only a service beyond loopback without a list has."""
+    """The host names that are ours; none are known of a service that listens beyond loopback and has no list."""
     if settings.allowed_hosts:
         return frozenset(host.lower() for host in settings.allowed_hosts)
     if is_loopback(settings.host):
         return frozenset({"localhost", "127.0.0.1", "[::1]", settings.host.lower()})
-    return frozenset()
+    return frozenset({"localhost", settings.host.lower(), socket.gethostname().lower()})
+
+
+def _is_address(name: str) -> bool:
+    """True for an address, which no page can have made lead here as it can a name of its own."""
+    try:
+        ipaddress.ip_address(name.strip("[]"))
+    except ValueError:
+        return False
+    return True
 
 
 def _name_of(host: str) -> str:

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from jobsvc.clock import Clock
 from jobsvc.feed import Feed
 from jobsvc.handovers import Handovers
+from jobsvc.http.browsers import Browsers
 from jobsvc.http.identity import Identity
+from jobsvc.http.limits import Limits
 from jobsvc.http.revocations import Revocations
 from jobsvc.http.streams import Streams
 from jobsvc.ledger import Ledger
@@ -36,6 +38,8 @@ class Service:
     handovers: Handovers
     runner: Runner
     metrics: Metrics
+    limits: Limits
+    browsers: Browsers
 
     @property
     def waits(self) -> bool:

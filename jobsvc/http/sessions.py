@@ -10,6 +10,7 @@ from jobsvc.domain.errors import InvalidCommand, JobsvcError
 from jobsvc.domain.moments import SECOND_US, rfc3339
 from jobsvc.http import bodies
 from jobsvc.http.call import respond
+from jobsvc.http.limits import ALL_ADDRESSES
 from jobsvc.http.problems import Unauthenticated
 from jobsvc.http.shapes import ClaimedAnswer, LinkAnswer, SessionAnswer, TicketAnswer
 from jobsvc.resource import encode
@@ -34,6 +35,7 @@ async def guest(call: Call) -> web.Response:
     else:
         address = request.remote or "unknown"
         owner, token, expires_at = service.identity.make_guest(service.ledger.new_id(), address)
+        service.limits.guests.count(ALL_ADDRESSES)
         status = 201
     response = respond(encode(SessionAnswer(owner, token, rfc3339(expires_at))), status=status)
     max_age_s = max(0, (expires_at - service.clock.now()) // SECOND_US)

@@ -41,6 +41,8 @@ async def decide_each(
     if len(items) > settings.items_max:
         message = f"a request holds at most {settings.items_max} of these"
         raise TooLarge(message)
+    if len(items) > 1:
+        call.count_writes(len(items) - 1)  # the request itself was counted
     wanted: list[JobCommand | Rejected] = []
     for item in items:
         try:

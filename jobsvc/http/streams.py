@@ -24,6 +24,7 @@ from jobsvc.http.call import respond
 from jobsvc.http.connection import Connection, is_past_end
 from jobsvc.http.told import tell_fault
 from jobsvc.resource import encode
+from jobsvc.shares import Shares
 from jobsvc.telemetry import log
 
 if TYPE_CHECKING:
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
 HEADERS: Final = {
     "Cache-Control": "no-store, no-transform",
     "X-Accel-Buffering": "no",
-    "X-Content-Type-Options": "nosniff",
 }
 _DISMISSED_AT_ONCE: Final = 64
 _SPREAD_FROM: Final = 10_000
@@ -76,7 +76,12 @@ class Streams:
         self._revocations = revocations
         revocations.on_revoked.append(self._dismiss_revoked)
         self._open: dict[str, dict[Reader, Bearer]] = {}
-        self._count = 0
+        # The oldest of one principal gives way to the next, so there is no bound on each here.
+        self._shares = Shares(
+            each_max=settings.streams_total_max,
+            guests_max=settings.streams_guests_max,
+            total_max=settings.streams_total_max,
+        )
         self._drain_ms = 0
         self._empty = asyncio.Event()
         self._empty.set()
@@ -234,7 +239,7 @@ class Streams:
         reader = connection.reader
         if connection.reset:
             self._metrics.resets.labels(connection.reset["reason"]).inc()
-        if self._count >= self._settings.streams_total_max:
+        if not self._shares.has_room(bearer.principal.actor):
             reader.dismiss("overload")
         if self.draining:
             reader.dismiss("drain")
@@ -243,7 +248,7 @@ class Streams:
             reader.dismiss("expired")
         readers = self._open.setdefault(bearer.principal.actor, {})
         readers[reader] = bearer
-        self._count += 1
+        self._shares.take(bearer.principal.actor)
         self._empty.clear()
         self._metrics.streams_open.inc()
         staying = [one for one in readers if one.farewell is None]
@@ -259,7 +264,7 @@ class Streams:
         if readers is None or reader not in readers:
             return
         del readers[reader]
-        self._count -= 1
+        self._shares.give(principal.actor)
         self._metrics.streams_open.dec()
         if not readers:
             del self._open[principal.actor]
@@ -274,7 +279,7 @@ class Streams:
                     reader.dismiss(farewell)
 
     def __len__(self) -> int:
-        return self._count
+        return self._shares.total
 
     async def drain(self, window_s: float) -> None:
         """

@@ -23,6 +23,7 @@ from jobsvc.domain.ids import is_job_id
 from jobsvc.domain.moments import SECOND_US, rfc3339_or_none
 from jobsvc.http import bodies
 from jobsvc.http.call import respond
+from jobsvc.http.limits import TOO_MANY_WAIT
 from jobsvc.http.problems import problem
 from jobsvc.http.several import decide_each
 from jobsvc.http.shapes import ClaimAnswer, Grant, JobAnswer, LeaseAnswer, ReportsAnswer
@@ -52,7 +53,12 @@ async def claim(call: Call) -> web.StreamResponse:
 
 
 async def _granted(service: Service, command: c.Claim, wait_s: float) -> tuple[Sequence[Job], Sequence[Job]]:
-    """The jobs granted, and those of them that this call got first; none after *wait_s*, or when the service stops."""
+    """
+    The jobs granted, and those of them that this call got first; none after *wait_s*, or when the service stops.
+
+    Raises:
+        SlowDown: There are none yet, and as many requests are held as may be.
+    """
     loop = asyncio.get_running_loop()
     until = loop.time() + wait_s
     while True:
@@ -62,7 +68,8 @@ async def _granted(service: Service, command: c.Claim, wait_s: float) -> tuple[S
             return grants.jobs, grants.fresh
         # Asked in the same loop turn as the wait begins: a job that came between answer and wait is not slept through.
         if not service.ledger.waiting(command.kinds):
-            await service.ledger.worker_waiters.wait(command.kinds, timeout_s=left_s)
+            with service.limits.waits.held(command.who.actor, TOO_MANY_WAIT):
+                await service.ledger.worker_waiters.wait(command.kinds, timeout_s=left_s)
         if not service.ledger.accepting:
             return (), ()
 

@@ -12,6 +12,8 @@ from msgspec import json
 from jobsvc.domain.errors import Conflict, StoreDown
 from jobsvc.feed import Scope
 from jobsvc.http import workers
+from jobsvc.http.limits import Limits
+from jobsvc.settings import Settings
 from projections.counts import Count, Counts
 from projections.runner import catch_up, replay
 from tests.ledger.rig import claim, complete, progress
@@ -91,7 +93,8 @@ async def test_a_worker_never_sleeps_through_a_job(explore: Explore) -> None:
 
     async def race(play: Play) -> None:
         def waits_for_work() -> Coroutine[Any, Any, tuple[Sequence[Job], Sequence[Job]]]:
-            service = cast("Service", SimpleNamespace(ledger=play.rig.ledger, waits=True))
+            limits = Limits(Settings(), play.rig.clock)
+            service = cast("Service", SimpleNamespace(ledger=play.rig.ledger, waits=True, limits=limits))
             return workers._granted(service, claim(), 600.0)  # noqa: SLF001  # the endpoint's own loop
 
         async def stays() -> tuple[Sequence[Job], Sequence[Job]]:

@@ -44,6 +44,29 @@ function progress(row, job) {
   made.append(message);
 }
 
+/** The URL if it leads to the web, else null: what anybody may submit must never become code by being clicked. */
+function webAddress(text) {
+  let url;
+  try {
+    url = new URL(text);
+  } catch {
+    return null;
+  }
+  return url.protocol === "https:" || url.protocol === "http:" ? url.href : null;
+}
+
+function named(row, job) {
+  const made = cell(row, job.title ?? job.key ?? job.url ?? job.id, "key");
+  const address = webAddress(job.url);
+  if (!address) return;
+  const link = document.createElement("a");
+  link.href = address;
+  link.rel = "noopener noreferrer nofollow";
+  link.target = "_blank";
+  link.textContent = made.textContent;
+  made.replaceChildren(link);
+}
+
 function age(job) {
   const seconds = Math.max(0, Math.round((Date.now() - Date.parse(job.created_at)) / 1000));
   return seconds < 120 ? `${seconds} s` : `${Math.round(seconds / 60)} min`;
@@ -57,7 +80,7 @@ function draw() {
     cell(row, job.state);
     progress(row, job);
     cell(row, job.kind);
-    cell(row, job.title ?? job.key ?? job.url ?? job.id, "key");
+    named(row, job);
     cell(row, job.owner.split(":")[0]);
     cell(row, `${job.attempt} of ${job.max_attempts}`);
     cell(row, age(job));

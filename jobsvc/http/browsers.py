@@ -1,0 +1,75 @@
+"""
+The browsers: of which origins pages may read our answers, and what every answer tells a browser besides.
+
+All headers are made once, at start; an answer costs a look-up. Never ``*`` and never ``null``: an origin is named in a
+setting or it is a stranger. Whether a *write* of another origin counts is origins.py's; here is only who may read.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from aiohttp import hdrs, web
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_SENT: Final = (
+    "Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, Last-Event-ID, Prefer, X-Request-Id"
+)
+_EXPOSED: Final = (
+    "Allow, ETag, Idempotency-Replayed, Location, Preference-Applied, Retry-After, WWW-Authenticate, X-Request-Id"
+)
+_PREFLIGHT_MAX_AGE_S: Final = 7_200
+"""No browser keeps what a preflight said for longer than this, whatever it is told (Chromium's bound)."""
+
+_GUARDS: Final = (
+    ("X-Content-Type-Options", "nosniff"),
+    ("Referrer-Policy", "no-referrer"),
+    ("X-Frame-Options", "DENY"),
+    ("Cross-Origin-Resource-Policy", "same-origin"),
+    # Of what is no page nothing is ever run or framed; a page brings its own.
+    ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
+)
+"""On every answer that does not say otherwise itself."""
+
+
+class Browsers:
+    """What answers tell browsers. One per service."""
+
+    def __init__(self, allowed: Iterable[str]) -> None:
+        """
+        Pages of the *allowed* origins may read answers, with credentials; nobody else's.
+
+        Args:
+            allowed: As browsers write them: ``https://app.example``, without a slash at the end.
+        """
+        self._told = {
+            origin: {
+                "Access-Control-Allow-Origin": origin,
+                "Access-Control-Allow-Credentials": "true",
+                "Access-Control-Expose-Headers": _EXPOSED,
+                "Vary": "Origin",
+            }
+            for origin in allowed
+        }
+        # A cache must know that somebody else might be answered otherwise, strangers' answers included.
+        self._strangers = {"Vary": "Origin"} if self._told else {}
+
+    def adorn(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
+        """*response*, about to be sent in answer to *request*, says what browsers may do with it."""
+        headers = response.headers
+        for name, value in _GUARDS:
+            if name not in headers:
+                headers.add(name, value)
+        if self._told:
+            headers.extend(self._told.get(request.headers.get(hdrs.ORIGIN, ""), self._strangers))
+
+    def preflight(self, request: web.BaseRequest, methods: str) -> web.Response:
+        """The answer to OPTIONS: what the path takes, and for a page of an allowed origin what it may send."""
+        headers = {"Allow": methods}
+        if request.headers.get(hdrs.ORIGIN, "") in self._told and "Access-Control-Request-Method" in request.headers:
+            headers["Access-Control-Allow-Methods"] = methods
+            headers["Access-Control-Allow-Headers"] = _SENT
+            headers["Access-Control-Max-Age"] = str(_PREFLIGHT_MAX_AGE_S)
+        return web.Response(status=204, headers=headers)

@@ -1,0 +1,54 @@
+"""
+The limits: how many requests may be held or coming in at a time, and what may be done how often.
+
+Counted here for the whole service, by principal, for all guests and for all; the numbers are settings.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from jobsvc.http.rates import Rate
+from jobsvc.shares import Shares
+
+if TYPE_CHECKING:
+    from jobsvc.clock import Clock
+    from jobsvc.settings import Settings
+
+TOO_MANY_WAIT: Final = "as many requests are held as may be; ask again without a wait, or later"
+ALL_ADDRESSES: Final = "all"
+"""The name under which every guest is counted, wherever it came from."""
+
+
+class Limits:
+    """
+    What is counted. One per service.
+
+    Attributes:
+        waits: Requests held for something to happen.
+        bodies: Bodies that are coming in.
+        writes: Requests of guests and users that may change something.
+        guests: New guests from all addresses.
+    """
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        self.waits = Shares(
+            each_max=settings.waits_per_principal_max,
+            guests_max=settings.waits_guests_max,
+            total_max=settings.waits_total_max,
+        )
+        self.bodies = Shares(
+            each_max=settings.bodies_per_principal_max,
+            guests_max=settings.bodies_guests_max,
+            total_max=settings.bodies_total_max,
+        )
+        self.writes = Rate(
+            clock,
+            per_minute_max=settings.writes_per_minute_max,
+            message="this many writes a minute are more than one guest or user may make",
+        )
+        self.guests = Rate(
+            clock,
+            per_minute_max=settings.guests_per_minute_total_max,
+            message="many guests were made in the last minute; keep the guest that you have, or wait",
+        )
