@@ -73,6 +73,17 @@ async def test_a_refusal_is_one_line(world: World, log_lines: LogLines) -> None:
     } == line
 
 
+async def test_a_method_and_a_path_of_the_caller_s_own_are_not_repeated(world: World, log_lines: LogLines) -> None:
+    """
+    A method that nothing here takes is another, and a path that there is not has no route.
+    """
+    await world.guest.send("PROPFIND", "/api/jobs")
+    await world.guest.get("/of/my/own")
+
+    told = [(line["code"], line["method"], line.get("route")) for line in log_lines()]
+    assert [("method-not-allowed", "other", "/api/jobs"), ("not-found", "GET", None)] == told
+
+
 async def test_who_has_to_come_back_is_a_warning(start: Starter, log_lines: LogLines) -> None:
     """
     A bound that is reached is told as someone who waits.

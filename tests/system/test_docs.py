@@ -110,7 +110,7 @@ async def test_the_commands_for_operators_start_ask_and_stop_a_service(tmp_path:
     """
     Ready, alive, measured, a refusal found in its log by request id, and 0 after SIGTERM.
     """
-    commands, _ = _blocks("docs/operations.md", "sh")
+    commands, _, _ = _blocks("docs/operations.md", "sh")
 
     code, output = await _run(commands.replace("8080", str(unused_tcp_port)), folder=tmp_path)
 
@@ -126,13 +126,30 @@ async def test_the_commands_that_follow_a_request_find_its_event(tmp_path: Path)
     """
     The id that the create was sent with is that of the event.
     """
-    _, commands = _blocks("docs/operations.md", "sh")
+    _, commands, _ = _blocks("docs/operations.md", "sh")
 
     async with running_process(tmp_path / "jobsvc.db") as service:
         code, output = await _shell(commands, service=service)
 
     (line,) = output.splitlines()
     assert (0, "operator:olga") == (code, json.loads(line)["actor"])
+
+
+@pytest.mark.process
+async def test_the_command_that_rotates_the_secret_keeps_the_one_before(tmp_path: Path) -> None:
+    """
+    Two secrets stand in the file afterwards, the one that the service made being the second.
+    """
+    _, _, command = _blocks("docs/operations.md", "sh")
+    made = tmp_path / "jobs.db.secret"
+    async with running_process(tmp_path / "jobs.db", environ={"JOBSVC_SECRET": ""}) as service:
+        await service.stop()
+    (before,) = made.read_text().splitlines()
+
+    code, _ = await _run(f"unset JOBSVC_SECRET\n{command}", folder=tmp_path)
+
+    assert 0 == code
+    assert [before] == made.read_text().splitlines()[1:]
 
 
 # What is generated

@@ -169,7 +169,7 @@ def test_a_log_that_nobody_reads_stops_nobody() -> None:
     os.set_blocking(reading, False)
     with os.fdopen(reading, "rb") as reader, os.fdopen(writing, "w") as writer, configured(writer):
         for number in range(2_000):
-            log("stream.cut", count=number, reason="x" * 6_000)
+            log("stream.cut", count=number, reason="x" * 9_000)
         first = reader.read()
         log("service.stopped")
         second = reader.read()
