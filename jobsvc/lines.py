@@ -125,7 +125,7 @@ class JsonLines(logging.Formatter):
         """The line, without its line feed; whatever stands in the fields, it is one line."""
         line: dict[str, Any] = {
             "at": rfc3339(int(record.created * 1_000_000)),
-            # Whatever a library thinks of it: to aiohttp every caller that speaks no HTTP is an error.
+            # One event, one level, whatever a library thinks of it: what somebody must act on we say ourselves.
             "level": record.levelname.lower() if record.name == _OURS else "warning",
             "event": _event_of(record),
         }

@@ -181,7 +181,7 @@ LINES: Final[Mapping[LogEvent, Line]] = {
     "library.message": Line(
         "A library has something to say. Only the fixed part of its words is written, with the place in its code.",
         ("library", "message", "place", "traceback"),
-        "From `aiohttp.server`: a caller sent what is not HTTP. Else look at the place.",
+        "Look at the place; if it comes often, report it.",
     ),
     "store.down": Line(
         "A commit failed or its outcome is unknown. Commands are answered 503 until `store.recovered`.",
