@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from jobsvc.clock import Clock
+    from jobsvc.http.provider import Provider
     from jobsvc.settings import Settings
     from jobsvc.store.seam import Store
 
@@ -108,10 +109,13 @@ async def running(
     runner = Runner(store, CATCH_UP, tell=_tell_parked)
     await runner.start()
     ledger.on_commit.append(runner.notice)
-    identity = Identity(settings, clock, revocations)
     handovers = Handovers(ledger, store, jobs_max=settings.handover_jobs_max)
     ledger.on_spent.append(revocations.note_claimed)
     await handovers.start()
+    provider = _provider_of(settings, clock)
+    identity = Identity(settings, clock, revocations, provider=provider)
+    if provider is not None:
+        provider.start(on_withdrawn=identity.forget_all)
     try:
         yield Service(
             settings,
@@ -130,9 +134,19 @@ async def running(
         )
     finally:
         await handovers.stop()
+        if provider is not None:
+            await provider.stop()
         await runner.stop()
         await sweeper.stop()
         await ledger.stop()
+
+
+def _provider_of(settings: Settings, clock: Clock) -> Provider | None:
+    if not settings.has_provider:
+        return None
+    from jobsvc.http.provider import Provider  # noqa: PLC0415  # brings 10 MB of cryptography that few need
+
+    return Provider(settings, clock)
 
 
 def _tell_parked(projection: str, failure: Exception) -> None:

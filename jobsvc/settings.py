@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_origin, get_type_hints
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
@@ -32,6 +33,14 @@ MASK: Final = "***"
 SECRET_CHARACTERS_ENOUGH: Final = 32
 """Who holds one token can try out a shorter secret until it fits; serve warns of it. (RFC 7518, section 3.2.)"""
 
+KEY_ALGORITHMS: Final = frozenset(
+    {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "Ed25519"}
+)
+"""Signatures by a public key."""
+SECRET_ALGORITHMS: Final = frozenset({"HS256", "HS384", "HS512"})
+"""Signatures by a shared secret."""
+_MAPPED: Final = frozenset({"user", "service", "worker", "operator", "viewer"})
+"""Roles that a claim of the identity provider may give."""
 SECRETS_PREVIOUS_MAX: Final = 8
 """Each is one more that a forged token has to be compared with."""
 
@@ -140,6 +149,50 @@ class Settings:
 
     tickets_total_max: Count = 10_000
     """Unused tickets of all together; one more takes the place of the oldest."""
+
+    # --- Users of a platform: docs/identity.md -------------------------------------------------------------------
+
+    idp_jwks: str = ""
+    """The identity provider's public keys: an https URL (http on loopback), or a file. Empty: see ``idp_secret``."""
+
+    idp_secret: str = field(default="", repr=False)
+    """What the identity provider signs with, where it shares a secret instead of publishing keys. At least 32 bytes."""
+
+    idp_issuer: str = ""
+    """The ``iss`` that the provider's tokens must have."""
+
+    idp_audience: tuple[str, ...] = ()
+    """Of these, a token's ``aud`` must name one."""
+
+    idp_algorithms: tuple[str, ...] = ()
+    """Signatures that count. Empty: RS256 and ES256 by public keys, HS256 by a shared secret."""
+
+    idp_leeway_s: Annotated[int, Meta(ge=0, le=5)] = 5
+    """By how much the provider's clock and ours may differ."""
+
+    idp_subject_claim: str = "sub"
+    """The claim that says who the user is; the owner is ``user:`` and its value, 1 to 200 printable characters."""
+
+    idp_role_claim: str = ""
+    """The claim, text or a list, that may make a role of somebody. Empty: everybody is a user."""
+
+    idp_roles: dict[str, str] = field(default_factory=dict, hash=False)
+    """Value of that claim to role: operator, viewer, service or worker; the first that fits. All others are users."""
+
+    idp_refresh_s: Seconds = 300.0
+    """How often the provider's keys are fetched again, or their file looked at."""
+
+    idp_refresh_min_s: Seconds = 5.0
+    """How long made-up key ids cause no further fetch, after one that brought no new key."""
+
+    idp_timeout_s: Seconds = 5.0
+    """The longest that a fetch of the keys may take."""
+
+    idp_jwks_bytes_max: Count = 262_144
+    """Bytes of the provider's list of keys."""
+
+    idp_keys_max: Count = 100
+    """Keys in that list."""
 
     # --- Connections ---------------------------------------------------------------------------------------------
 
@@ -319,12 +372,22 @@ class Settings:
         return path.with_name(f"{path.name}.secret")
 
     @property
+    def has_provider(self) -> bool:
+        """True if an identity provider proves users."""
+        return bool(self.idp_jwks or self.idp_secret)
+
+    @property
+    def idp_algorithms_allowed(self) -> tuple[str, ...]:
+        """The signatures of the identity provider that count."""
+        return self.idp_algorithms or (("HS256",) if self.idp_secret else ("RS256", "ES256"))
+
+    @property
     def on_loopback(self) -> bool:
         """True if only this machine can reach the service."""
         return is_loopback(self.host)
 
 
-SECRET_NAMES: Final = frozenset({"secret", "secret_previous"})
+SECRET_NAMES: Final = frozenset({"secret", "secret_previous", "idp_secret"})
 """Settings that are never shown."""
 
 
@@ -448,10 +511,49 @@ def _check(settings: Settings) -> None:
             raise UnusableSetting(f"profiles: {kind}: no profile {profile!r}; there are {', '.join(sorted(PROFILES))}")
     if len(settings.secret_previous) > SECRETS_PREVIOUS_MAX:
         raise UnusableSetting(f"secret_previous: more than {SECRETS_PREVIOUS_MAX}")
+    _check_provider(settings)
     if settings.lease_default_s > settings.lease_max_s:
         raise UnusableSetting("lease_default_s: longer than lease_max_s")
     if settings.stream_buffer_low_bytes >= settings.stream_buffer_high_bytes:
         raise UnusableSetting("stream_buffer_low_bytes: not below stream_buffer_high_bytes")
+
+
+def _check_provider(settings: Settings) -> None:
+    """
+    The identity provider is whole or not there at all.
+
+    Raises:
+        UnusableSetting: Something is missing, or would let somebody in whom the provider did not name.
+    """
+    if not settings.has_provider:
+        if settings.idp_issuer or settings.idp_audience:
+            raise UnusableSetting("idp_issuer, idp_audience: want idp_jwks or idp_secret beside them")
+        return
+    if settings.idp_jwks and settings.idp_secret:
+        raise UnusableSetting("idp_jwks, idp_secret: a provider publishes keys or shares a secret, not both")
+    if not settings.idp_issuer or not settings.idp_audience:
+        raise UnusableSetting("idp_issuer, idp_audience: both are needed, or tokens for others would count here")
+    known = SECRET_ALGORITHMS if settings.idp_secret else KEY_ALGORITHMS
+    if not set(settings.idp_algorithms_allowed) <= known:
+        raise UnusableSetting(f"idp_algorithms: of {', '.join(sorted(known))}")
+    if settings.idp_secret and len(settings.idp_secret.encode()) < SECRET_CHARACTERS_ENOUGH:
+        raise UnusableSetting(f"idp_secret: less than {SECRET_CHARACTERS_ENOUGH} bytes can be guessed")
+    if settings.idp_secret and settings.idp_secret in {settings.secret, *settings.secret_previous}:
+        raise UnusableSetting("idp_secret: is our own secret too, with which the provider could make any role")
+    if bool(settings.idp_role_claim) != bool(settings.idp_roles) or not set(settings.idp_roles.values()) <= _MAPPED:
+        raise UnusableSetting(f"idp_role_claim, idp_roles: a claim, and value=role with {', '.join(sorted(_MAPPED))}")
+    _check_key_url(settings.idp_jwks)
+
+
+def _check_key_url(place: str) -> None:
+    scheme, separator, _ = place.partition("://")
+    if not separator or scheme.lower() == "https":
+        return
+    host = urlsplit(place).hostname or ""
+    if scheme.lower() != "http" or not is_loopback(host):
+        raise UnusableSetting(
+            "idp_jwks: an https URL, or http on loopback, or a file: who can change keys can be anybody"
+        )
 
 
 def _database_path(database: str) -> Path:

@@ -32,6 +32,7 @@ InfoEvent = Literal[
     "projection.rebuilt",
     "token.revoked",
     "log.left_out",
+    "provider.keys_changed",
 ]
 """Facts."""
 
@@ -41,6 +42,7 @@ WarningEvent = Literal[
     "request.put_off",
     "stream.cut",
     "library.message",
+    "provider.unreachable",
 ]
 """Someone will wait."""
 

@@ -160,8 +160,8 @@ def read_bearer(secret: str, token: str, *, now: int, previous: Sequence[str] = 
         raise UnusableToken("the token has expired", expired=True)
     if claims.nbf is not None and not claims.nbf - leeway_s <= now_s:
         raise UnusableToken("the token is not valid yet")
-    issued_at = None if claims.iat is None else _moment(claims.iat)
-    return Bearer(_principal(claims), _moment(claims.exp), claims.jti, issued_at)
+    issued_at = None if claims.iat is None else moment_of(claims.iat)
+    return Bearer(_principal(claims), moment_of(claims.exp), claims.jti, issued_at)
 
 
 def _claims(ring: Sequence[str], token: str) -> _Claims:
@@ -201,8 +201,8 @@ def _whole(seconds: float) -> float:
     return int(seconds) if seconds == int(seconds) else seconds
 
 
-def _moment(seconds: float) -> int:
-    """*seconds* in microseconds, at most the last moment that can be written as a date."""
+def moment_of(seconds: float) -> int:
+    """*seconds* since the epoch in microseconds, at most the last moment that can be written as a date."""
     return int(min(max(seconds, 0.0), 253_402_300_799.0) * SECOND_US)
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from jobsvc.clock import Clock
+    from jobsvc.http.provider import Provider
     from jobsvc.http.revocations import Revocation, Revocations
     from jobsvc.settings import Settings
 
@@ -44,12 +45,26 @@ class Credential(Struct, frozen=True):
 class Identity:
     """Proves principals and makes guests. One per service."""
 
-    def __init__(self, settings: Settings, clock: Clock, revocations: Revocations) -> None:
+    def __init__(
+        self, settings: Settings, clock: Clock, revocations: Revocations, *, provider: Provider | None = None
+    ) -> None:
+        """
+        Nobody is known yet.
+
+        Args:
+            settings: The secrets, and how much may be.
+            clock: By which tokens expire.
+            revocations: Whose tokens count no more.
+            provider: Who proves the platform's users, if anybody does.
+        """
         self._settings = settings
+        self._provider = provider
         self._clock = clock
         self._revocations = revocations
         revocations.on_revoked.append(self._forget)
         self._bearers: OrderedDict[str, Bearer] = OrderedDict()
+        self._times_forgotten = 0
+        """So that who is just being proved is not believed by what has been forgotten meanwhile."""
         self._guests_made: OrderedDict[str, deque[int]] = OrderedDict()
         self.origins = Origins(settings)
         self.links = OneUseCodes(
@@ -131,15 +146,36 @@ class Identity:
         known = self._bearers.get(text)
         if known is not None and known.expires_at > self._clock.now():
             return known
+        times = self._times_forgotten
         try:
-            settings = self._settings
-            bearer = read_bearer(settings.secret, text, now=self._clock.now(), previous=settings.secret_previous)
+            bearer = await self._read(text)
         except UnusableToken as error:
             raise Unauthenticated(str(error)) from error
         if await self._revocations.covers(bearer):
             raise Unauthenticated("this token was revoked")
-        self._know(text, bearer)
+        if times == self._times_forgotten:
+            self._know(text, bearer)
         return bearer
+
+    async def _read(self, text: str) -> Bearer:
+        """
+        What a token says, ours or the provider's: it has the signature of one of the two, and is held to that one.
+
+        Raises:
+            UnusableToken: It has neither, or does not count.
+        """
+        settings, now = self._settings, self._clock.now()
+        try:
+            return read_bearer(settings.secret, text, now=now, previous=settings.secret_previous)
+        except UnusableToken as error:
+            if self._provider is None or error.expired:
+                raise
+        return await self._provider.read(text, now=now)
+
+    def forget_all(self) -> None:
+        """Everybody has to be proved again: a key that may have signed what was believed counts no more."""
+        self._bearers.clear()
+        self._times_forgotten += 1
 
     def _know(self, text: str, bearer: Bearer) -> None:
         self._bearers[text] = bearer

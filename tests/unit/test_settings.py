@@ -214,3 +214,62 @@ def test_previous_secrets_are_few_and_never_shown() -> None:
     assert "***" == loaded.shown()["secret_previous"]["value"]
     with pytest.raises(UnusableSetting, match="more than 8"):
         load_settings({}, {"JOBSVC_SECRET_PREVIOUS": ",".join("abcdefghi")})
+
+
+PROVIDER = {"idp_jwks": "https://login.example/jwks", "idp_issuer": "https://login.example", "idp_audience": "jobsvc"}
+SHARED = {"idp_secret": "x" * 32, "idp_issuer": "https://login.example", "idp_audience": "jobsvc"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ({"idp_issuer": "https://login.example"}, "idp_issuer, idp_audience"),
+        (PROVIDER | {"idp_issuer": ""}, "both are needed"),
+        (PROVIDER | {"idp_audience": ""}, "both are needed"),
+        (PROVIDER | SHARED, "not both"),
+        (PROVIDER | {"idp_jwks": "http://login.example/jwks"}, "https"),
+        (PROVIDER | {"idp_jwks": "ftp://127.0.0.1/jwks"}, "https"),
+        (PROVIDER | {"idp_algorithms": "none"}, "idp_algorithms"),
+        (PROVIDER | {"idp_algorithms": "RS256,HS256"}, "idp_algorithms"),
+        (SHARED | {"idp_algorithms": "RS256"}, "idp_algorithms"),
+        (SHARED | {"idp_secret": "x" * 31}, "idp_secret"),
+        (SHARED | {"secret": "x" * 32}, "our own secret"),
+        (SHARED | {"secret": "y", "secret_previous": "x" * 32}, "our own secret"),
+        (PROVIDER | {"idp_role_claim": "groups"}, "idp_roles"),
+        (PROVIDER | {"idp_roles": "a=operator"}, "idp_roles"),
+        (PROVIDER | {"idp_role_claim": "groups", "idp_roles": "a=guest"}, "idp_roles"),
+        (PROVIDER | {"idp_leeway_s": "6"}, "idp_leeway_s"),
+    ],
+)
+def test_an_identity_provider_is_whole_and_lets_nobody_else_in(flags: dict[str, str], said: str) -> None:
+    """
+    What would accept tokens for others, keys that anybody can change, or a role nobody gave is refused at start.
+    """
+    with pytest.raises(UnusableSetting, match=said):
+        load_settings(flags, {})
+
+
+@pytest.mark.parametrize(
+    ("flags", "algorithms"),
+    [
+        (PROVIDER, ("RS256", "ES256")),
+        (PROVIDER | {"idp_jwks": "http://127.0.0.1:9/jwks", "idp_algorithms": "PS256"}, ("PS256",)),
+        (PROVIDER | {"idp_jwks": "keys/jwks.json"}, ("RS256", "ES256")),
+        (SHARED, ("HS256",)),
+    ],
+)
+def test_a_provider_s_algorithms_go_with_its_keys(flags: dict[str, str], algorithms: tuple[str, ...]) -> None:
+    """
+    Public keys never count as shared secrets, nor the other way round.
+    """
+    settings = load_settings(flags, {}).settings
+
+    assert settings.has_provider
+    assert algorithms == settings.idp_algorithms_allowed
+
+
+def test_the_provider_s_secret_is_never_shown() -> None:
+    """
+    It can make any user.
+    """
+    assert "***" == load_settings(SHARED, {}).shown()["idp_secret"]["value"]
