@@ -183,7 +183,7 @@ class Settings:
     """How often the provider's keys are fetched again, or their file looked at."""
 
     idp_refresh_min_s: Seconds = 5.0
-    """How long made-up key ids cause no further fetch, after one that brought no new key."""
+    """How long forged tokens cause no further fetch, after one that brought no new key."""
 
     idp_timeout_s: Seconds = 5.0
     """The longest that a fetch of the keys may take."""

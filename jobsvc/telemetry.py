@@ -155,6 +155,9 @@ LINES: Final[Mapping[LogEvent, Line]] = {
     "token.revoked": Line(
         "The tokens of a subject, or one token, count no more.", ("actor", "whose", "reason"), "Nothing."
     ),
+    "provider.keys_changed": Line(
+        "The identity provider lists other keys than before; so many are known now.", ("count",), "Nothing."
+    ),
     "log.left_out": Line(
         "Since the last such line, so many lines were not written, by event: there were too many of it in a second, or "
         "nobody read the log.",
@@ -184,6 +187,11 @@ LINES: Final[Mapping[LogEvent, Line]] = {
         "A library has something to say. Only the fixed part of its words is written, with the place in its code.",
         ("library", "message", "place", "traceback"),
         "Look at the place; if it comes often, report it.",
+    ),
+    "provider.unreachable": Line(
+        "The identity provider's keys could not be fetched, or are none. So many that it listed last go on.",
+        ("cause", "count"),
+        "See to the provider, or to `idp_jwks`: users with a token under a newer key are refused.",
     ),
     "store.down": Line(
         "A commit failed or its outcome is unknown. Commands are answered 503 until `store.recovered`.",

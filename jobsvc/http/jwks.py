@@ -1,8 +1,8 @@
 """
 The identity provider's public keys: fetched from its URL or read from a file, kept, and fetched again as they change.
 
-A refresh comes by itself every while, and at once when a token names a key that is not known, so that a rotation is
-noticed without a restart; a flood of made-up key ids is worth one fruitless refresh an interval. While the provider
+A refresh comes by itself every while, and at once when no key fits a token, so that a rotation is noticed without a
+restart; a flood of forged tokens is worth one fruitless refresh an interval. While the provider
 does not answer, the keys it last listed go on. A key counts for as long as it is listed.
 What must never live here: tokens, or a key that anything but the provider named.
 """
@@ -131,7 +131,7 @@ class Jwks:
 
     async def refresh(self) -> bool:
         """
-        True if the keys were fetched just now, because somebody named one that is not known.
+        True if the keys were fetched just now, because somebody came with a signature that none of them fits.
 
         Whoever comes while they are being fetched waits for that. A fetch that brings no new key makes the next who
         ask wait for nothing, until the pause is over.

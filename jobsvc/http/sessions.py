@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from jobsvc.domain.errors import InvalidCommand, JobsvcError
+from jobsvc.domain.errors import InvalidCommand, Rejected
 from jobsvc.domain.moments import SECOND_US, rfc3339
 from jobsvc.http import bodies
 from jobsvc.http.call import respond
@@ -46,10 +46,15 @@ async def guest(call: Call) -> web.Response:
 
 
 async def _known_guest(call: Call) -> tuple[str, str, int] | None:
-    """(owner, token, expires_at) of the guest that the request proves, if it proves one."""
+    """
+    (owner, token, expires_at) of the guest that the request proves, if it proves one.
+
+    Raises:
+        StoreDown: Nobody can be proved just now; a new guest would take the cookie of the one that it may be.
+    """
     try:
         credential = await call.service.identity.prove(call.request)
-    except JobsvcError:
+    except Rejected:
         return None
     bearer = credential.bearer
     if bearer.principal.role != "guest":

@@ -152,6 +152,39 @@ async def test_the_command_that_rotates_the_secret_keeps_the_one_before(tmp_path
     assert [before] == made.read_text().splitlines()[1:]
 
 
+@pytest.mark.process
+async def test_a_provider_of_one_s_own_makes_users(tmp_path: Path) -> None:
+    """
+    The page's key and token, with the page's settings, make alice an owner; a new key counts without a restart.
+    """
+    (source,) = _blocks("docs/identity.md", "python")
+    serve, create, revoke = _blocks("docs/identity.md", "sh")
+    settings = dict(pair.split("=", 1) for pair in re.findall(r"--set (\S+=\S+)", serve))
+    environment = {f"JOBSVC_{name.upper()}": value for name, value in settings.items()}
+    environment["JOBSVC_IDP_JWKS"] = str(tmp_path / "jwks.json")
+    await _issue(source, folder=tmp_path)
+
+    async with running_process(tmp_path / "jobsvc.db", environ=environment) as service:
+        _, created = await _shell(create, service=service)
+        await _issue(source, folder=tmp_path)
+        _, attached = await _shell(create, service=service)
+        _, revoked = await _shell(revoke, service=service)
+        _, refused = await _shell(create, service=service)
+
+    assert '"owner":"user:alice"' in created
+    assert '"deduplicated":true' in attached
+    assert '"revoked":"user:alice"' in revoked
+    assert '"code":"unauthenticated"' in refused
+
+
+async def _issue(source: str, *, folder: Path) -> None:
+    """
+    The page's program has run: there is another key and another token.
+    """
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", source, cwd=folder)
+    assert await process.wait() == 0
+
+
 # What is generated
 
 

@@ -109,11 +109,12 @@ def test_secrets_are_masked_wherever_settings_are_shown() -> None:
     """
     Neither what config prints nor a repr in a traceback tells a secret.
     """
-    loaded = load_settings({}, {"JOBSVC_SECRET": "hush-hush", "JOBSVC_IDP_SECRET": "also-hushed"})
+    secrets = {"secret": "hush-hush", "secret_previous": "hushed-before", "idp_secret": "also-hushed" * 3}
+    loaded = load_settings({"idp_issuer": "i", "idp_audience": "a", **secrets}, {})
 
     shown = f"{loaded.shown()} {loaded!r}"
 
-    assert {"value": "***", "source": "environment"} == loaded.shown()["secret"]
+    assert {"value": "***", "source": "flag"} == loaded.shown()["secret"]
     assert "hush" not in shown
 
 
@@ -238,7 +239,7 @@ SHARED = {"idp_secret": "x" * 32, "idp_issuer": "https://login.example", "idp_au
         (PROVIDER | {"idp_role_claim": "groups"}, "idp_roles"),
         (PROVIDER | {"idp_roles": "a=operator"}, "idp_roles"),
         (PROVIDER | {"idp_role_claim": "groups", "idp_roles": "a=guest"}, "idp_roles"),
-        (PROVIDER | {"idp_leeway_s": "6"}, "idp_leeway_s"),
+        (PROVIDER | {"idp_leeway_s": "6"}, "idp-leeway-s"),
     ],
 )
 def test_an_identity_provider_is_whole_and_lets_nobody_else_in(flags: dict[str, str], said: str) -> None:
