@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from aiohttp import web
 from msgspec import Struct
 
-from jobsvc.domain.errors import AccessDenied, Rejected, Unavailable
+from jobsvc.domain.errors import AccessDenied, InvalidCommand, Rejected, Unavailable
 from jobsvc.domain.words import Role
 from jobsvc.http.call import Call
 from jobsvc.http.dispatch import Dispatch, welcome_body
@@ -49,6 +49,8 @@ class Route(Struct, frozen=True):
         handler: What answers.
         says: What it is for, in a sentence.
         cleanup: Problems carry the members that callers of the cleanup path look for.
+        query: For a list, the query parameters that it takes: one that it passed over would show more than was asked
+            for, so any other is refused. None where others are not looked at: a stream's callers add their own.
         ticket: A one-use ticket in the query proves its principal; no other credential is ever taken from a URL.
     """
 
@@ -59,6 +61,7 @@ class Route(Struct, frozen=True):
     says: str
     cleanup: bool = False
     ticket: bool = False
+    query: frozenset[str] | None = None
 
 
 def dispatching(routes: tuple[Route, ...], service: Service) -> Dispatch:
@@ -130,9 +133,18 @@ async def _run(by_method: Mapping[str, Route], call: Call, methods: str) -> web.
             raise AccessDenied(message)
         if request.method == "POST":
             call.count_writes(1)
+    if route.query is not None:
+        _check_query(request, route.query)
     if "Expect" in request.headers:
         await welcome_body(request)
     return await route.handler(call)  # type: ignore[no-any-return]
+
+
+def _check_query(request: web.BaseRequest, known: frozenset[str]) -> None:
+    for name in request.query:
+        if name not in known:
+            message = f"this list takes {', '.join(sorted(known))}"
+            raise InvalidCommand(message, pointer=f"/{name}")
 
 
 def _request_id(request: web.BaseRequest) -> str:

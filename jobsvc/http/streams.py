@@ -13,7 +13,7 @@ import asyncio
 import random
 from typing import TYPE_CHECKING, Any, Final
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from msgspec import Raw
 
 from jobsvc.domain.errors import AccessDenied, InvalidCommand, JobNotFound
@@ -135,7 +135,9 @@ class Streams:
         framer: Framer = LINES if "application/x-ndjson" in call.request.headers.get("Accept", "") else SSE
         response = web.StreamResponse(headers=HEADERS | {"X-Request-Id": call.request_id})
         response.content_type = framer[0]
-        response.enable_chunked_encoding()
+        if call.request.version >= HttpVersion11:
+            # A proxy that speaks HTTP/1.0 knows no chunks; there the stream ends with its connection.
+            response.enable_chunked_encoding()
         await response.prepare(call.request)
         if call.request.method == "HEAD":
             return response
