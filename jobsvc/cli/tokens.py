@@ -50,13 +50,14 @@ def token(  # click passes options by name
     secret = secret_of(loaded)
     now = time.time_ns() // 1000
     named = [kind.strip() for kind in kinds.split(",") if kind.strip()]
-    text = issue(secret, role, subject=subject or _anybody(role), kinds=named, ttl_s=ttl_s, now=now)
+    token_id = str(uuid.uuid4())
+    text = issue(secret, role, subject=subject or _anybody(role), kinds=named, ttl_s=ttl_s, now=now, token_id=token_id)
     if output == "text":
         click.echo(text)
         return
     bearer = read_bearer(secret, text, now=now)
     shown = {"token": text, "role": role, "subject": bearer.principal.subject, "kinds": sorted(named)}
-    print_json(shown | {"expires_at": rfc3339(bearer.expires_at)})
+    print_json(shown | {"token_id": token_id, "expires_at": rfc3339(bearer.expires_at)})
 
 
 def _anybody(role: Role) -> str:

@@ -19,7 +19,7 @@ from jobsvc.answers import MarkRequest
 from jobsvc.domain.errors import AccessDenied, InvalidCommand
 from jobsvc.domain.words import Principal
 from jobsvc.http.bodies import parse
-from jobsvc.http.problems import Malformed, TooLarge, UnsupportedMediaType
+from jobsvc.http.problems import Malformed, TooLarge, Unauthenticated, UnsupportedMediaType
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -83,6 +83,16 @@ class Call:
         """
         if self.credential is not None and self.credential.bearer.principal.role in LIMITED_ROLES:
             self.service.limits.writes.count(self.holder, weight=count)
+
+    def check_not_revoked(self) -> None:
+        """
+        Whoever asks may still have what the request was held for.
+
+        Raises:
+            Unauthenticated: Its token was revoked meanwhile.
+        """
+        if self.service.revocations.covered_lately(self.bearer):
+            raise Unauthenticated("this token was revoked")
 
     def acting(self, owner: str | None) -> Principal:
         """

@@ -336,6 +336,7 @@ async def get(call: Call) -> web.Response:
     if wait_s is not None:
         since = call.whole_number("since", default=job.version, least=0, most=10**12)
         job = await wait_for(call, job.id, lambda current: current.version > since or not current.active, wait_s)
+        call.check_not_revoked()
     tag = f'W/"{job.version}"'
     headers = {"ETag": tag}
     if _is_known(call.request.headers.get("If-None-Match", ""), job.version):

@@ -31,7 +31,7 @@ SCOPE: Final = "revoked"
 """What the mark of a revocation is about."""
 _FRESH_MAX: Final = 10_000
 """How many revocations made here are remembered for those who are just being proved, and for how long."""
-_FRESH_US: Final = 60 * SECOND_US
+_FRESH_US: Final = 600 * SECOND_US
 
 
 class Revocation(Struct, frozen=True):

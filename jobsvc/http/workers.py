@@ -45,21 +45,22 @@ async def claim(call: Call) -> web.StreamResponse:
     """``POST /api/worker/claim``: jobs, at once or as soon as there are some; 204 if none came in time."""
     body = await call.body(bodies.ClaimBody)
     command = _claim_command(call, body)
-    jobs, fresh = await _granted(call.service, command, body.wait_s)
+    jobs, fresh = await _granted(call, command, body.wait_s)
     if not jobs:
         return web.Response(status=204)
     grants = [_grant(call.service, job) for job in jobs]
     return await _hand_over(call, respond(encode(ClaimAnswer(grants))), fresh)
 
 
-async def _granted(service: Service, command: c.Claim, wait_s: float) -> tuple[Sequence[Job], Sequence[Job]]:
+async def _granted(call: Call, command: c.Claim, wait_s: float) -> tuple[Sequence[Job], Sequence[Job]]:
     """
     The jobs granted, and those of them that this call got first; none after *wait_s*, or when the service stops.
 
     Raises:
         SlowDown: There are none yet, and as many requests are held as may be.
+        Unauthenticated: The worker was revoked while it waited.
     """
-    loop = asyncio.get_running_loop()
+    service, loop = call.service, asyncio.get_running_loop()
     until = loop.time() + wait_s
     while True:
         grants = await service.ledger.claim(command)
@@ -70,6 +71,7 @@ async def _granted(service: Service, command: c.Claim, wait_s: float) -> tuple[S
         if not service.ledger.waiting(command.kinds):
             with service.limits.waits.held(command.who.actor, TOO_MANY_WAIT):
                 await service.ledger.worker_waiters.wait(command.kinds, timeout_s=left_s)
+            call.check_not_revoked()
         if not service.ledger.accepting:
             return (), ()
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from contextlib import asynccontextmanager
@@ -219,3 +220,43 @@ async def test_a_revocation_is_logged_with_who_and_why(world: World, caplog: pyt
     (record,) = [record for record in caplog.records if record.getMessage() == "token.revoked"]
     assert {"actor": "operator:olga", "whose": "guest:ann", "reason": "laptop stolen"} == vars(record)["fields"]
     assert "eyJ" not in json.dumps(vars(record)["fields"])
+
+
+async def test_a_worker_that_is_revoked_while_it_waits_gets_no_job(world: World) -> None:
+    """
+    A claim that was held is 401, and the job waits for another worker, its attempts untouched.
+    """
+    waiting = asyncio.create_task(world.worker.post("/api/worker/claim", {"kinds": ["work"], "wait_s": 20}))
+    await _until_held(world)
+
+    await revoke(world, subject="worker:w1")
+    job = await world.guest.made()
+    answer = await waiting
+
+    other = await world.caller("worker", "w2").claim()
+    assert (401, "unauthenticated") == (answer.status, answer.code)
+    assert (job["id"], 1) == (other.id, other.job["attempt"])
+
+
+async def test_whoever_is_revoked_while_a_read_is_held_is_told_nothing(world: World) -> None:
+    """
+    What the job became after the revocation is not for them.
+    """
+    job = await world.guest.made()
+    held = asyncio.create_task(world.guest.get(f"/api/jobs/{job['id']}", wait_s=20))
+    await _until_held(world)
+
+    await revoke(world, subject="guest:ann")
+    await world.worker.claim()
+    answer = await held
+
+    assert (401, "unauthenticated") == (answer.status, answer.code)
+
+
+async def _until_held(world: World) -> None:
+    """
+    A request is held for something to happen.
+    """
+    async with asyncio.timeout(10):
+        while not (len(world.service.ledger.worker_waiters) or len(world.service.ledger.job_waiters)):
+            await world.operator.get("/healthz")

@@ -54,6 +54,7 @@ def test_kinds_and_length_of_life_are_in_the_token() -> None:
     assert ["a", "b"] == shown["kinds"] == sorted(bearer.principal.kinds)
     assert 5_395 <= (bearer.expires_at - _now()) / SECOND <= 5_400
     assert shown["expires_at"].endswith("Z")
+    assert (True, shown["token_id"]) == (bool(bearer.token_id), bearer.token_id)
 
 
 @pytest.mark.parametrize("ttl", ["0", "-1h", "soon", "1x", "h", ""])
