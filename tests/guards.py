@@ -60,6 +60,26 @@ _LEASE_AS_IT_RUNS: Final = Guard(
 )
 
 GUARDS: Final[dict[str, tuple[Guard, ...]]] = {
+    "test_claims.py::test_a_claim_leaves_the_guest_nothing_whatever_was_under_way": (
+        Guard("jobsvc/domain/decider.py", "    if not situation.spent:\n        return\n", "    return\n"),
+        Guard("jobsvc/memory.py", "for guest in stage.spent:", "for guest in ():"),
+        Guard("jobsvc/takeovers.py", "if stage.is_spent(work.guest):", "if False:"),
+    ),
+    "test_claims.py::test_a_claim_and_creates_for_one_key_leave_one_job": (
+        Guard("jobsvc/takeovers.py", "if holder is not None:\n        ends", "if False:\n        ends"),
+        Guard(
+            "jobsvc/takeovers.py",
+            "(job, holder) if gives_way(job, holder, now=stage.last_at) else (holder, job)",
+            "(job, holder)",
+        ),
+    ),
+    "test_claims.py::test_a_job_moves_only_where_its_key_is_free": (
+        Guard("jobsvc/domain/machine.py", "return self.holder is None", "return True"),
+    ),
+    "test_claims.py::test_a_claim_is_whole_or_not_at_all_whatever_fails": (
+        Guard("jobsvc/takeovers.py", 'stage.remember(Mark(HANDOVERS, work.guest, "", "", owner, _NEVER))', "pass"),
+        Guard("jobsvc/ledger.py", "                self.memory.spend(guest)\n", "                pass\n"),
+    ),
     "test_keys.py::test_many_creators_of_one_key_get_one_job": (
         Guard(
             "jobsvc/memory.py",

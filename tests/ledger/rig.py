@@ -11,6 +11,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from msgspec import Raw
+from msgspec.structs import replace
 
 from jobsvc.desk import Limits
 from jobsvc.domain import commands as c
@@ -20,11 +21,13 @@ from jobsvc.domain.machine import Case
 from jobsvc.domain.moments import SECOND_US
 from jobsvc.domain.words import Principal
 from jobsvc.feed import Feed
+from jobsvc.handovers import Handovers
 from jobsvc.ledger import Ledger
 from jobsvc.memory import ACTIVE, HISTORY, KEYS
-from jobsvc.store.seam import ROWS_PER_PAGE_MAX
+from jobsvc.store.seam import ROWS_PER_PAGE_MAX, Mark
 from jobsvc.store.sqlite import SqliteStore
 from jobsvc.sweeper import Sweeper
+from jobsvc.takeovers import TakeOver
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -287,6 +290,32 @@ def cancel(job: Job, *, force: bool = False) -> c.Cancel:
     The wish that *job* stops.
     """
     return c.Cancel(job.id, OPERATOR, force=force)
+
+
+def as_guest(command: c.Create) -> c.Create:
+    """
+    *command*, asked for by the guest itself whose job it is to be.
+    """
+    guest = command.submission.owner
+    return replace(command, who=Principal("guest", guest, guest))
+
+
+def take_over(guest: str, owner: str = "user:a") -> TakeOver:
+    """
+    *owner*'s claim of all that *guest* has.
+    """
+    revocation = Mark(guest, "revoked", "", "", b"{}", START + 1_000 * HOUR_US)
+    return TakeOver(Principal("user", owner, owner), guest, owner, revocation)
+
+
+async def handed_over(rig: Rig, *, jobs_max: int = 2) -> None:
+    """
+    The ended jobs of every guest that was taken over have moved, as far as the store knows of it.
+    """
+    handovers = Handovers(rig.ledger, rig.store, jobs_max=jobs_max)
+    await handovers.find()
+    while len(handovers):
+        await handovers.step()
 
 
 async def whole_log(store: Store) -> list[Event]:
