@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from msgspec.structs import replace
+
 from jobsvc.domain import commands as c
 from jobsvc.domain.moments import SECOND_US
 
@@ -43,6 +45,7 @@ class Known:
     finished: int = 0
     followup: c.Create | None = None
     retry_of: str | None = None
+    born: int = 0
     granted: list[int] = field(default_factory=list)
     reports: set[tuple[str, int, str]] = field(default_factory=set)
 
@@ -70,6 +73,7 @@ class Model:
         self.now = 0
         self.elapsed = 0
         self.lease_us = 0
+        self.spent: dict[str, str] = {}
         self._ends = 0
 
     # Looking
@@ -108,6 +112,8 @@ class Model:
         Attach, reject, replace, run after, reuse, or a new job.
         """
         owner, key = command.submission.owner, command.submission.key
+        if owner in self.spent:
+            return "invalid"
         holder, completed = self.holder(owner, key), self.completed(owner, key)
         if holder is not None:
             if holder.state == "cancelling" or command.dedup.on_active == "replace":
@@ -126,6 +132,8 @@ class Model:
         A create for an ended job, attached to its key's holder or to an earlier retry.
         """
         job = self.jobs[command.job_id]
+        if job.owner in self.spent:
+            return "invalid"
         if job.active:
             return "job-active"
         if job.key is None and any(one.active and one.retry_of == job.id for one in self.jobs.values()):
@@ -136,7 +144,7 @@ class Model:
         elif holder is not None:
             return "attached"
         self.jobs[command.new_id] = Known(
-            command.new_id, job.owner, job.key, job.max_attempts, job.deadline_us, retry_of=job.id
+            command.new_id, job.owner, job.key, job.max_attempts, job.deadline_us, retry_of=job.id, born=self.now
         )
         self._set_deadline(self.jobs[command.new_id])
         return "created"
@@ -225,11 +233,11 @@ class Model:
         if job.state not in HELD or command.fence != job.fence:
             return "lease-lost"
         job.reports.add(report)
+        job.attempt -= 1
         if job.state == "cancelling":
             self._end(job, "cancelled", fence=1)
         else:
             job.state = "queued"
-            job.attempt -= 1
             job.fence += 1
         return "changed"
 
@@ -242,6 +250,41 @@ class Model:
         job.fence += 1
         job.attempt += 1
         job.granted.append(job.fence)
+
+    # Guests that become users
+
+    def take_over(self, guest: str, owner: str) -> tuple[int, int] | str:
+        """
+        Each active job moves; of two for one key the younger ends, unless only the older was given up.
+        """
+        if guest in self.spent:
+            return "invalid"
+        self.spent[guest] = owner
+        jobs = sorted((job for job in self.jobs.values() if job.active and job.owner == guest), key=lambda job: job.id)
+        merged = sum(self._move(job, owner) for job in jobs)
+        return len(jobs) - merged, merged
+
+    def handed_over(self) -> None:
+        """
+        Ended jobs follow.
+        """
+        for job in self.jobs.values():
+            job.owner = self.spent.get(job.owner, job.owner)
+
+    def _move(self, job: Known, owner: str) -> bool:
+        holder = self.holder(owner, job.key)
+        if holder is not None:
+            by_age = sorted((job, holder), key=lambda one: (one.state == "cancelling", one.born, one.id))
+            stays, ends = by_age
+            stays.followup = stays.followup or ends.followup
+            ends.followup = None
+            self._end(ends, "cancelled", fence=1)
+        job.owner = owner
+        for one in (job, holder):
+            if one is not None and one.followup is not None:
+                submission = replace(one.followup.submission, owner=owner)
+                one.followup = replace(one.followup, submission=submission)
+        return holder is not None
 
     # Time
 
@@ -268,6 +311,7 @@ class Model:
             job.grace = max(job.grace, self.now + GRACE_US)
 
     def _lapse(self, job: Known, after: dict[str, Job]) -> None:
+        job.attempt -= 1
         if job.state == "cancelling":
             self._end(job, "cancelled", fence=1)
             return
@@ -276,7 +320,6 @@ class Model:
             self._end(job, "failed", fence=1, shown=after[job.id])
         else:
             job.state, job.due = "retrying", self.now
-            job.attempt -= 1
 
     def _end(self, job: Known, state: str, *, fence: int = 0, shown: Job | None = None) -> None:
         self._ends += 1
@@ -296,6 +339,7 @@ class Model:
             terms.max_attempts,
             terms.deadline_us,
             retry_of=retry_of,
+            born=self.now,
         )
         self._set_deadline(job)
         self.jobs[job.id] = job

@@ -16,11 +16,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from msgspec.structs import replace
 
-from jobsvc.answers import Answer, Grants
+from jobsvc.answers import Answer, Grants, TakenOver
 from jobsvc.domain import commands as c
 from jobsvc.domain.errors import JobsvcError
 from jobsvc.domain.events import Terms
 from jobsvc.domain.moments import SECOND_US
+from jobsvc.handovers import Handovers
+from jobsvc.takeovers import TakeOver
 from tests.ledger.model import Known, Model
 from tests.ledger.rig import (
     HOUR_US,
@@ -30,9 +32,11 @@ from tests.ledger.rig import (
     claim,
     complete,
     fail,
+    handed_over,
     heartbeat,
     progress,
     release,
+    take_over,
     together,
 )
 
@@ -40,12 +44,14 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
 
 Result = TypeVar("Result")
+Asked = c.JobCommand | c.Claim | TakeOver
 Act = tuple[str, int, int]
 """What is asked; of which job, counted from the newest; and a number that decides the rest."""
 
 NAMES = ("create", "create", "create", "claim", "claim", "heartbeat", "progress")
+BECOMES = ("become", "claim again")
 ENDS = ("complete", "complete", "fail", "release", "cancel", "clean_up", "retry")
-acts = st.tuples(st.sampled_from(NAMES + ENDS), st.integers(0, 3), st.integers(0, 47))
+acts = st.tuples(st.sampled_from(NAMES + ENDS + BECOMES), st.integers(0, 3), st.integers(0, 47))
 
 
 class LedgerMachine(RuleBasedStateMachine):
@@ -60,6 +66,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.runner = self.stack.enter_context(asyncio.Runner())
         self.model = Model()
         self.model.lease_us = LEASE_US
+        self.guest = 0
 
     def run(self, asked: Coroutine[Any, Any, Result]) -> Result:
         """
@@ -112,11 +119,20 @@ class LedgerMachine(RuleBasedStateMachine):
         self.model.swept(shown)
 
     @rule()
+    def hand_over(self) -> None:
+        """
+        The ended jobs of guests that were claimed follow.
+        """
+        self.run(handed_over(self.rig))
+        self.model.handed_over()
+
+    @rule()
     def restart(self) -> None:
         """
         The service comes back on the same file.
         """
         self.rig = self.run(self.rig.restarted())
+        self.run(Handovers(self.rig.ledger, self.rig.store, jobs_max=9).find())
         self._tell_time()
         self.model.restarted()
 
@@ -150,13 +166,17 @@ class LedgerMachine(RuleBasedStateMachine):
         for _ in range(3):
             await self.rig.sweep()
 
-    async def _asked(self, command: c.JobCommand | c.Claim) -> object:
+    async def _asked(self, command: Asked) -> object:
+        if isinstance(command, TakeOver):
+            return await self.rig.ledger.take_over(command)
         if isinstance(command, c.Claim):
             return await self.rig.ledger.claim(command)
         return await self.rig.ledger.execute(command)
 
-    def _command(self, act: Act) -> c.JobCommand | c.Claim | None:
+    def _command(self, act: Act) -> Asked | None:
         name, place, number = act
+        if name in BECOMES:
+            return self._become(again=name == "claim again")
         if name == "create":
             return self._create(number)
         if name == "claim":
@@ -165,6 +185,13 @@ class LedgerMachine(RuleBasedStateMachine):
             return None
         return self._on(name, list(self.model.jobs.values())[-1 - place], number=number)
 
+    def _become(self, *, again: bool) -> TakeOver:
+        """
+        The user's claim of the guest of this time, after whom there is another; or of the one before once more.
+        """
+        self.guest += not again
+        return take_over(f"guest:{self.guest - 1}")
+
     def _create(self, number: int) -> c.Create:
         dedup = c.Dedup(
             on_active=("attach", "reject", "replace", "run_after")[number % 4],
@@ -172,7 +199,9 @@ class LedgerMachine(RuleBasedStateMachine):
         )
         terms = Terms(max_attempts=2, deadline_us=None if number % 5 else 20 * SECOND_US)
         key = (None, "one", "two", "one")[number // 12 % 4]
-        return self.rig.create(key, owner="user:a" if number % 7 else "user:b", dedup=dedup, terms=terms)
+        return self.rig.create(
+            key, owner="user:a" if number % 3 else f"guest:{self.guest - number % 2}", dedup=dedup, terms=terms
+        )
 
     def _on(self, name: str, known: Known, *, number: int) -> c.JobCommand | None:
         match name:
@@ -209,7 +238,11 @@ class LedgerMachine(RuleBasedStateMachine):
 
     # Comparing
 
-    def _compare(self, command: c.JobCommand | c.Claim, answer: object) -> None:
+    def _compare(self, command: Asked, answer: object) -> None:
+        if isinstance(command, TakeOver):
+            told = (answer.moved, answer.merged) if isinstance(answer, TakenOver) else getattr(answer, "code", answer)
+            assert self.model.take_over(command.guest, command.owner) == told
+            return
         if isinstance(command, c.Claim):
             self._compare_grants(command, answer)
             return
