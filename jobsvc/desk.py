@@ -98,8 +98,8 @@ class Remember(Struct, frozen=True):
 Work = c.JobCommand | c.Claim | TakeOver | HandOver | Several | Undo | Flush | Remember
 """What may wait in the ledger's queue."""
 
-_TAKE_OVER_WEIGHT: Final = 1_000
-"""As many decisions as an owner has active jobs at most by default: it goes in a batch of its own."""
+_TAKE_OVER_WEIGHT: Final = 256
+"""As much as any batch holds: it may be a thousand decisions and more, and goes in a batch of its own."""
 
 
 def weight(work: Work) -> int:
