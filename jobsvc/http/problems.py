@@ -116,7 +116,7 @@ class UnsupportedMediaType(Rejected):
 
 
 class Misdirected(Rejected):
-    """This host name is not served here."""
+    """This host name is not served here; the setting allowed_hosts names those that are."""
 
     code = "misdirected"
 

@@ -239,7 +239,7 @@ async def test_so_many_requests_are_held_in_all_and_so_many_of_all_guests(
 
 async def test_all_guests_together_have_so_many_active_jobs(start: Starter) -> None:
     """
-    429 for whichever guest comes next; users and back ends go on, and an end makes room again, after a restart as well.
+    429 for whichever guest comes next; users and back ends go on, and an end makes room again.
     """
     world = await start(active_guests_max=2)
     jobs = [await world.guest.made(), await world.stranger.made()]

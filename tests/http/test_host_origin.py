@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import socket
 from typing import TYPE_CHECKING
 
 import pytest
@@ -165,3 +166,30 @@ async def test_only_guests_and_users_come_by_cookie(world: World) -> None:
     answer = await world.nobody.get("/api/log/head", headers={"Cookie": f"jobsvc_session={world.operator.token}"})
 
     assert (401, "unauthenticated") == (answer.status, answer.code)
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1", 200),
+        ("10.1.2.3:8080", 200),
+        ("[::1]:8080", 200),
+        ("localhost", 200),
+        (socket.gethostname(), 200),
+        ("evil.example", 421),
+        ("127.0.0.1.evil.example", 421),
+        ("1.2.3.4.5", 421),
+        ("", 421),
+    ],
+)
+async def test_beyond_loopback_without_a_list_addresses_are_ours_and_foreign_names_are_not(
+    start: Starter, host: str, status: int
+) -> None:
+    """
+    A page can have a name of its own lead here, but no address: what a rebinding page sends is refused unasked.
+    """
+    world = await start(host="0.0.0.0")  # noqa: S104  # that is what is tested
+
+    answer = await world.guest.get("/api/jobs/active", headers={"Host": host})
+
+    assert status == answer.status

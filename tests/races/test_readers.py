@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from jobsvc.domain.job import Job
     from jobsvc.feed import Reader
-    from jobsvc.http.service import Service
+    from jobsvc.http.call import Call
     from tests.races.conftest import Explore
     from tests.races.schedule import Play
 
@@ -94,8 +94,9 @@ async def test_a_worker_never_sleeps_through_a_job(explore: Explore) -> None:
     async def race(play: Play) -> None:
         def waits_for_work() -> Coroutine[Any, Any, tuple[Sequence[Job], Sequence[Job]]]:
             limits = Limits(Settings(), play.rig.clock)
-            service = cast("Service", SimpleNamespace(ledger=play.rig.ledger, waits=True, limits=limits))
-            return workers._granted(service, claim(), 600.0)  # noqa: SLF001  # the endpoint's own loop
+            service = SimpleNamespace(ledger=play.rig.ledger, waits=True, limits=limits)
+            call = cast("Call", SimpleNamespace(service=service, check_not_revoked=lambda: None))
+            return workers._granted(call, claim(), 600.0)  # noqa: SLF001  # the endpoint's own loop
 
         async def stays() -> tuple[Sequence[Job], Sequence[Job]]:
             await play.turn("worker waits")
