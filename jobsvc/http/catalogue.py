@@ -51,11 +51,11 @@ _STREAMED: Final = {
                 "`error`, nor one without a name."
             ),
         },
-        "x-frames": _FRAMES,
+        "x-item-schema": _FRAMES,
     },
     "application/x-ndjson": {
         "schema": {"type": "string", "description": "The same frames, one line of JSON each: a StreamFrame."},
-        "x-frames": _FRAMES,
+        "x-item-schema": _FRAMES,
     },
 }
 _WHOLE: Final = Reply("The job as the report left it.", shapes.JobAnswer, {"job": samples.DONE})
@@ -70,7 +70,7 @@ JOBS: Final[Mapping[tuple[str, str], Entry]] = {
         bodies.CreateBody,
         samples.CREATE,
         (e.OWNER, e.IDEMPOTENCY_KEY, e.PREFER),
-        ("duplicate-job", "idempotency-key-reused", "too-many-active", "slow-down"),
+        ("duplicate-job", "idempotency-key-reused", "too-many-active"),
         more="With neither `url` nor `key` nothing is deduplicated; with both, `key` decides and `url` is kept.",
     ),
     ("GET", "/api/jobs"): Entry(
@@ -111,7 +111,7 @@ JOBS: Final[Mapping[tuple[str, str], Entry]] = {
             e.KEY,
             e.KIND,
             e.OWNER,
-            Parameter("limit", e.Limit, "How many at most; for viewers and operators.", 1_000),
+            Parameter("limit", e.LongLimit, "How many at most; for viewers and operators.", 1_000),
             e.AFTER_JOB,
         ),
     ),
@@ -143,6 +143,8 @@ JOBS: Final[Mapping[tuple[str, str], Entry]] = {
             e.OWNER,
             e.IF_NONE_MATCH,
         ),
+        # Where the id is a word that stands in another path, such as batch.
+        codes=("method-not-allowed",),
     ),
     ("GET", "/api/jobs/{id}/events"): Entry(
         "readJobEvents",
@@ -203,7 +205,7 @@ STREAM: Final[Mapping[tuple[str, str], Entry]] = {
         },
         parameters=(
             Parameter("job", Id, "These jobs only, 100 at most.", e.JOB_ID, repeats=True),
-            Parameter("kind", bodies.Kind, "Jobs of these kinds only.", "x-post", repeats=True),
+            Parameter("kind", str, "Jobs of these kinds only.", "x-post", repeats=True),
             e.AFTER_CURSOR,
             e.WAIT,
             e.OWNER,
@@ -346,7 +348,12 @@ OPERATORS: Final[Mapping[tuple[str, str], Entry]] = {
                 "A page of the log, oldest first.",
                 shapes.EventsAnswer,
                 {"events": [samples.EVENT], "next": 1841},
-                {"application/x-ndjson": {"schema": {"type": "string", "description": "An event a line."}}},
+                {
+                    "application/x-ndjson": {
+                        "schema": {"type": "string", "description": "An event a line."},
+                        "x-item-schema": {"$ref": SCHEMAS + "EventResource"},
+                    }
+                },
             )
         },
         parameters=(

@@ -18,6 +18,10 @@ Retry = Annotated[int, Meta(ge=0, description="After how many milliseconds to co
 Identity = Annotated[StreamCursor, Meta(description="What a reconnecting client sends as `Last-Event-ID`.")]
 
 
+ResetReason = Literal["malformed", "other-epoch", "future", "too-old"]
+ByeReason = Literal["drain", "expired", "claimed", "superseded", "overload"]
+
+
 class Hello(Struct, frozen=True):
     """First, at once: where this connection starts."""
 
@@ -53,7 +57,7 @@ class Heartbeat(Struct, frozen=True):
 class Reset(Struct, frozen=True):
     """The cursor could not be served; a snapshot follows."""
 
-    reason: Literal["malformed", "other-epoch", "future", "too-old"]
+    reason: ResetReason
     requested: str
 
 
@@ -66,7 +70,7 @@ class End(Struct, frozen=True):
 class Bye(Struct, frozen=True):
     """The service closes this connection; the frame's retry says when to come back."""
 
-    reason: Literal["drain", "expired", "claimed", "superseded", "overload"]
+    reason: ByeReason
 
 
 class HelloFrame(Struct, frozen=True, tag_field="event", tag="hello"):

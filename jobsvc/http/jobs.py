@@ -242,7 +242,7 @@ async def active(call: Call) -> web.Response:
     service, who = call.service, call.acting(call.query("owner"))
     page_max = service.settings.active_page_max
     limit = call.whole_number("limit", default=page_max, least=1, most=page_max)
-    kind, after = call.query("kind"), call.query("after")
+    kind, after = call.query("kind"), _after_job(call)
     scope = Scope(owner=who.owner, kinds=frozenset() if kind is None else frozenset({kind}))
     cursor = service.feed.cursor(service.feed.position)
     keys = _asked_keys(call, kind)
@@ -278,9 +278,7 @@ async def list_jobs(call: Call) -> web.Response:
     """``GET /api/jobs``: newest first, ended ones included."""
     service, who = call.service, call.acting(call.query("owner"))
     limit = call.whole_number("limit", default=50, least=1, most=service.settings.page_rows_max)
-    after = call.query("after")
-    if after is not None and not is_job_id(after):
-        raise InvalidCommand("after is the next of the page before", pointer="/after")
+    after = _after_job(call)
     query = HistoryQuery(
         limit=limit + 1,
         owner=who.owner,
@@ -298,6 +296,14 @@ async def list_jobs(call: Call) -> web.Response:
     jobs = [living.get(job_id) or ended.get(job_id) for job_id in page]
     answer = [shown(service, job) for job in jobs if job is not None]
     return respond(encode(JobsAnswer(answer, page[-1] if len(found) > limit else None)))
+
+
+def _after_job(call: Call) -> str | None:
+    """The job after which the page begins, if it is not the first."""
+    after = call.query("after")
+    if after is not None and not is_job_id(after):
+        raise InvalidCommand("after is the next of the page before", pointer="/after")
+    return after
 
 
 def _living(service: Service, query: HistoryQuery) -> list[Job]:
@@ -333,8 +339,8 @@ async def get(call: Call) -> web.Response:
     service = call.service
     job = await visible_job(call)
     wait_s = call.seconds("wait_s", most=service.settings.read_wait_max_s)
+    since = call.whole_number("since", default=job.version, least=0, most=10**12)
     if wait_s is not None:
-        since = call.whole_number("since", default=job.version, least=0, most=10**12)
         job = await wait_for(call, job.id, lambda current: current.version > since or not current.active, wait_s)
         call.check_not_revoked()
     tag = f'W/"{job.version}"'

@@ -31,7 +31,7 @@ VERSION: Final = "3.1.0"
 _PARAMETER: Final = re.compile(r"\{(\w+)\}")
 _SAID_OF: Final = {"id": "The id of a job.", "name": "The name of a projection."}
 _BODY_CODES: Final = ("malformed", "too-large", "unsupported-media-type", "invalid")
-_STORE_CODES: Final = ("unavailable", "draining")
+_BUSY_CODES: Final = ("slow-down", "unavailable", "draining")
 _ALWAYS: Final = ("misdirected", "internal")
 _GROUPS: Final = {
     "Jobs": "Make, look, wait, cancel, retry, clean up: for front ends.",
@@ -225,9 +225,9 @@ def codes_of(route: Route, entry: Entry) -> list[str]:
     """The codes of the problems that *route* may answer, in the order of their statuses."""
     codes = {*entry.codes, *_ALWAYS}
     if route.roles is not None:
-        codes |= {"unauthenticated", "access-denied", *_STORE_CODES}
+        codes |= {"unauthenticated", "access-denied", *_BUSY_CODES}
     if entry.body is not None:
-        codes |= set(_BODY_CODES)
+        codes |= {*_BODY_CODES, *_BUSY_CODES}
     if entry.parameters:
         codes.add("invalid")
     if any(each.name == "If-Match" for each in entry.parameters):
@@ -265,12 +265,13 @@ def _problem(codes: list[str], record: type[shapes.Problem]) -> dict[str, Any]:
     }
     headers = {name: says for code in codes for name, says in _HEADERS_OF_CODE.get(code, {}).items()}
     if headers:
-        made["headers"] = {name: _header(says) for name, says in headers.items()}
+        made["headers"] = {name: _header(says) | {"required": True} for name, says in headers.items()}
     return made
 
 
 _RETRY_AFTER: Final = {"Retry-After": "In how many seconds to try again."}
 _HEADERS_OF_CODE: Final[Mapping[str, Mapping[str, str]]] = {
+    "method-not-allowed": {"Allow": "The methods that the path takes."},
     "unauthenticated": {"WWW-Authenticate": "`Bearer`."},
     "slow-down": _RETRY_AFTER,
     "too-many-active": _RETRY_AFTER,

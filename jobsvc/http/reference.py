@@ -131,7 +131,9 @@ def _operation(path: str, method: str, operation: Mapping[str, Any]) -> Iterator
 
 def _kinds(answer: Mapping[str, Any]) -> str:
     kinds = answer.get("content", {}).items()
-    return "<br>".join(f"{_text(kind)}: {_type(content.get('x-frames', content['schema']))}" for kind, content in kinds)
+    return "<br>".join(
+        f"{_text(kind)}: {_type(content.get('x-item-schema', content['schema']))}" for kind, content in kinds
+    )
 
 
 def _headers(answer: Mapping[str, Any]) -> str:
