@@ -2,7 +2,7 @@
 A thin client for the tests: requests as somebody, answers as they came, and the frames of a stream one by one.
 
 It adds nothing of its own: no retry, no cookie jar, no judgement of a status. A frame is read strictly, so that a
-stream which a browser would misread fails here.
+stream which a browser would misread fails here; and every answer and frame is held against the OpenAPI document.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from tests.http.described import FRAME, errors_of, gaps
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -113,6 +115,13 @@ class Frame:
     id: str | None = None
     retry: int | None = None
 
+    def as_line(self) -> JSON:
+        """
+        What stands for it in lines of JSON.
+        """
+        line = {"event": self.event, "id": self.id, "data": self.data}
+        return line if self.retry is None else line | {"retry": self.retry}
+
 
 class Frames:
     """
@@ -134,6 +143,7 @@ class Frames:
         async with asyncio.timeout(PATIENCE_S):
             lines = [line async for line in self._lines()]
         frame = _frame(lines)
+        assert [] == errors_of(FRAME, frame.as_line()), frame
         self.seen.append(frame)
         return frame
 
@@ -233,7 +243,9 @@ class Caller:
             method, self._url + path, data=body, headers=sent, params=_params(params), allow_redirects=False
         )
         async with asyncio.timeout(PATIENCE_S), request as response:
-            return Answer(response.status, response.headers, await response.read())
+            answer = Answer(response.status, response.headers, await response.read())
+        assert [] == gaps(method, path, answer), answer.content
+        return answer
 
     async def get(self, path: str, *, headers: Mapping[str, str] | None = None, **params: JSON) -> Answer:
         """
