@@ -64,10 +64,8 @@ def read_keys(content: bytes, *, keys_max: int) -> tuple[Key, ...]:
 
 
 def _is_for_signatures(jwk: dict[str, Any]) -> bool:
-    """True for a public key of a kind that we know, long enough, that is not said to be for anything else."""
-    if jwk["kty"] not in _KINDS or jwk.get("use", "sig") != "sig" or "verify" not in jwk.get("key_ops", ["verify"]):
-        return False
-    return jwk["kty"] != "RSA" or len(jwk["n"]) >= _RSA_MODULUS_CHARACTERS_MIN
+    """True for a public key of a kind that we know, and long enough. What else it is for is checked as it is used."""
+    return jwk["kty"] in _KINDS and (jwk["kty"] != "RSA" or len(jwk["n"]) >= _RSA_MODULUS_CHARACTERS_MIN)
 
 
 def _key_of(jwk: dict[str, Any]) -> Key | None:

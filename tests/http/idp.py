@@ -72,7 +72,13 @@ class Idp:
         self.fetches += 1
         await self.open.wait()
         status, body = self.answer or (200, self.jwks())
-        return web.Response(status=status, body=body, headers={"Location": "/jwks"} if status == 302 else None)
+        return web.Response(status=status, body=body, headers={"Location": "/elsewhere"} if status == 302 else None)
+
+    async def serve_elsewhere(self, _: web.Request) -> web.Response:
+        """
+        The keys, where nobody was told to look for them.
+        """
+        return web.Response(body=self.jwks())
 
 
 def new_key(key_id: str, kind: str = "EC") -> PrivateKey:
@@ -125,6 +131,7 @@ async def provider() -> AsyncIterator[Idp]:
     idp.add("first")
     app = web.Application()
     app.router.add_get("/jwks", idp.serve)
+    app.router.add_get("/elsewhere", idp.serve_elsewhere)
     runner = web.AppRunner(app)
     await runner.setup()
     try:
