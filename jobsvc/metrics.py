@@ -79,6 +79,7 @@ class Metrics:
         self.ring_bytes = self._gauge("ring_bytes", "Bytes of encoded events kept for resuming.")
 
     def _declare_http(self) -> None:
+        self.connections_open = self._gauge("connections_open", "Connections that are open, streams included.")
         self.requests = self._counter("requests", "Requests answered as asked.", "method", "route")
         self.projection_lag = self._gauge(
             "projection_lag_events", "Events a projection has yet to take in.", "projection"

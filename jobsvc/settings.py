@@ -358,7 +358,7 @@ class Settings:
     """Bytes unread by a client below which it is sent more again."""
 
     stream_stall_s: Seconds = 30.0
-    """How long a client may read nothing of what waits for it before it is cut."""
+    """How long a stream's client may read nothing of what waits for it before it is cut; twice that for any answer."""
 
     @property
     def database_path(self) -> Path:

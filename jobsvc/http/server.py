@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import resource
+import socket
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from aiohttp import web
@@ -98,7 +99,9 @@ class Protocol(web.RequestHandler):
             cast("asyncio.Transport", transport).write(_FULL)
             transport.close()
             return
+        _cut_if_unread(transport, self._server.service.settings.stream_stall_s)
         self._server.connected += 1
+        self._server.service.metrics.connections_open.inc()
         self._counted = True
         super().connection_made(transport)
 
@@ -107,6 +110,7 @@ class Protocol(web.RequestHandler):
         if self._counted:
             self._counted = False
             self._server.connected -= 1
+            self._server.service.metrics.connections_open.dec()
             super().connection_lost(exc)
 
     def handle_error(
@@ -152,6 +156,16 @@ def _said_of(fault: BaseException | None) -> str:
             return "the body's chunks are none"
         case _:
             return "the request is not HTTP as it should be"
+
+
+def _cut_if_unread(transport: asyncio.BaseTransport, stall_s: float) -> None:
+    """
+    The kernel ends the connection if what waits for its peer is not read for long: an answer is in memory until it is.
+
+    Twice the stall time, so that a stream, which watches by itself, can count and say that it was cut.
+    """
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(2_000 * stall_s))
 
 
 def files_max() -> int:

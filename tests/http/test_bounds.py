@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
@@ -491,3 +492,36 @@ async def test_an_owner_with_a_thousand_jobs_does_not_keep_others_from_the_worke
     grants = await world.worker.claims(max=2)
 
     assert late["id"] in {grant.id for grant in grants}
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="the kernel has no such timeout")
+async def test_an_answer_that_nobody_reads_is_not_kept(start: Starter) -> None:
+    """
+    A caller that asks for much and takes none of it is cut; until then the answer lies in our memory.
+    """
+    world = await start(stream_stall_s=0.2, active_per_owner_max=2_000)
+    for _ in range(8):
+        await world.guest.post("/api/jobs/batch", {"jobs": [{"kind": "work", "input": "x" * 15_000}] * 65})
+    parts, loop = urlsplit(world.url), asyncio.get_running_loop()
+    before = connections_open(world)
+    asking = socket.socket()
+    asking.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+    asking.setblocking(False)  # noqa: FBT003  # as the socket module has it
+    await loop.sock_connect(asking, (parts.hostname, parts.port))
+    request = (
+        f"GET /api/jobs?limit=500 HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {world.guest.token}\r\n\r\n"
+    )
+
+    await loop.sock_sendall(asking, request.encode())
+    await until(lambda: connections_open(world) == before + 1)
+    await until(lambda: connections_open(world) == before)
+
+    asking.close()
+    assert 200 == (await world.guest.get("/api/jobs", limit=1)).status
+
+
+def connections_open(world: World) -> float:
+    """
+    How many there are.
+    """
+    return world.service.metrics.registry.get_sample_value("jobsvc_connections_open") or 0.0
