@@ -85,6 +85,7 @@ class Memory:
 
     def commit(self, stage: Stage, head: Head) -> None:
         """What was staged is what every reader sees from now on."""
+        came: set[str] = set()
         for job_id, row in stage.active.items():
             before = self.jobs.get(job_id)
             key = stage.keys[job_id] if job_id in stage.keys else self.keys.get(job_id)
@@ -97,9 +98,11 @@ class Memory:
             if row is not None:
                 self._put(row, key, history)
                 if moved:
-                    self.by_owner[row.owner] = dict(sorted(self.by_owner[row.owner].items()))
+                    came.add(row.owner)
             else:
                 self.jobs.pop(job_id, None)
+        for owner in came & self.by_owner.keys():
+            self.by_owner[owner] = dict(sorted(self.by_owner[owner].items()))
         for guest in stage.spent:
             self.spend(guest)
         self.head = head

@@ -15,6 +15,7 @@ from jobsvc.domain.events import (
     Created,
     Event,
     LateResult,
+    OwnerChanged,
     Payload,
     Progressed,
     Report,
@@ -89,6 +90,13 @@ class History:
         """
         payload = Payload(actor="worker:w1", result=Raw(b'{"ok": true}'))
         return self._add(number, Completed(report=Report("complete", fence, digest)), payload)
+
+    def move(self, number: int, *, owner: str) -> Event:
+        """
+        It became another's.
+        """
+        before = self.jobs[job_id(number)].owner
+        return self._add(number, OwnerChanged(), Payload(actor=owner, owner=owner, previous_owner=before))
 
     def late_result(self, number: int, *, fence: int, digest: str) -> Event:
         """

@@ -233,6 +233,46 @@ async def test_events_are_read_by_owner_by_job_and_up_to_a_position(store: Sqlit
     assert not await store.read_events(after=0, limit=9, job_id=job_id(0), owner="user:1")
 
 
+async def test_a_former_owner_reads_the_event_that_took_its_job_and_nothing_after_it(store: SqliteStore) -> None:
+    """
+    In its place among the owner's other events, in pages of any size, and in the job's own stream.
+    """
+    history = History()
+    for number in range(3):
+        history.create(number, owner="guest:g")
+    history.move(0, owner="user:u")
+    history.create(3, owner="guest:g")
+    history.start(0)
+    history.move(2, owner="user:u")
+    await store.append(history.batch(), decided_at=0)
+
+    whole = await store.read_events(after=0, limit=9, owner="guest:g")
+    pages = [await store.read_events(after=after, limit=2, owner="guest:g") for after in (0, 2, 4)]
+    until = await store.read_events(after=3, limit=9, owner="guest:g", until=6)
+    of_job = [
+        await store.read_events(after=0, limit=9, owner=owner, job_id=job_id(0)) for owner in ("guest:g", "user:u")
+    ]
+
+    assert [1, 2, 3, 4, 5, 7] == [event.position for event in whole]
+    assert whole == [event for page in pages for event in page]
+    assert [4, 5] == [event.position for event in until]
+    assert [[1, 4], [4, 6]] == [[event.position for event in events] for events in of_job]
+
+
+async def test_a_principal_s_marks_are_read_by_scope_until_they_expire(store: SqliteStore) -> None:
+    """
+    All of them and nobody else's, those that have run out left aside.
+    """
+    marks = [
+        Mark(name, scope, "", "", b"u", START + left) for name in ("a", "b") for scope, left in (("y", 2), ("x", 1))
+    ]
+    await store.append(Batch((), (), marks=marks), decided_at=0)
+
+    read = [await store.read_marks("a", now=START + passed) for passed in (0, 1, 2)]
+
+    assert [[marks[1], marks[0]], [marks[0]], []] == read
+
+
 async def test_a_job_is_folded_as_of_any_version(store: SqliteStore) -> None:
     """
     Skipping all progress but the last before a version gives the same job as folding everything.

@@ -348,6 +348,17 @@ async def test_an_owner_who_outlived_the_erasure_is_found(tmp_path: Path) -> Non
     assert [2] == [finding.position for finding in result.findings]
 
 
+async def test_a_previous_owner_that_no_event_names_is_found(log: Path) -> None:
+    """
+    Who finds an event by that column is one who may see it, so it says what the event says.
+    """
+    tamper(log, "UPDATE events SET previous_owner = 'guest:eve' WHERE position = 2")
+
+    result = await verified(log)
+
+    assert [2] == [finding.position for finding in result.findings]
+
+
 # Views
 
 PLANTED = {
