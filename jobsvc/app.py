@@ -31,6 +31,7 @@ from jobsvc.http.routes import ROUTES
 from jobsvc.http.server import Server, allow_files
 from jobsvc.http.service import Service
 from jobsvc.http.streams import Streams
+from jobsvc.http.wire import HandOver
 from jobsvc.ledger import Ledger
 from jobsvc.lines import tell_loop_faults
 from jobsvc.metrics import Metrics
@@ -105,7 +106,15 @@ async def running(
     sweeper = Sweeper(ledger, store, clock)
     sweeper.start()
     revocations = Revocations(store, ledger, clock, ttl_s=settings.revocation_ttl_s)
-    streams = Streams(feed, ledger, settings, clock=clock, metrics=metrics, revocations=revocations)
+    streams = Streams(
+        feed,
+        ledger,
+        settings,
+        clock=clock,
+        metrics=metrics,
+        revocations=revocations,
+        hand_over=await _hand_over(),
+    )
     runner = Runner(store, CATCH_UP, tell=_tell_parked)
     await runner.start()
     ledger.on_commit.append(runner.notice)
@@ -133,6 +142,7 @@ async def running(
             Browsers(settings.allowed_origins),
         )
     finally:
+        await streams.stop()
         await handovers.stop()
         if provider is not None:
             await provider.stop()
@@ -147,6 +157,14 @@ def _provider_of(settings: Settings, clock: Clock) -> Provider | None:
     from jobsvc.http.provider import Provider  # noqa: PLC0415  # brings 10 MB of cryptography that few need
 
     return Provider(settings, clock)
+
+
+async def _hand_over() -> HandOver:
+    """How streams leave aiohttp: whole, if that works here."""
+    works = await HandOver.works()
+    if not works:
+        log("stream.parked")
+    return HandOver(frees=works)
 
 
 def _tell_parked(projection: str, failure: Exception) -> None:

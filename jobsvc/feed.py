@@ -1,146 +1,44 @@
 """
-The feed: the tail of the log in memory, and everyone who reads along.
+The feed: from what was committed to everyone who sees it.
 
-The ledger tells it of each commit in the loop turn in which the commit becomes visible; it keeps the newest changes in
-a bounded ring and wakes those whom they concern. A reader is a position, not a queue: it takes what comes after its
-position from the ring, or from the store where the ring no longer reaches, at its own pace: a slow one costs nothing.
+The ledger tells it of each commit in the loop turn in which the commit becomes visible. It keeps the newest changes in
+the ring and tells, in slices of the turns that follow, the members of the channels that are concerned: found by owner
+and by job, so that a change costs those who get it and not those who are connected.
 
-A snapshot and the registration at its position are one act: ``open`` copies the owner's jobs and registers in one loop
-turn, with no await between (subscribe-after-read is the commonest bug of the field: codeframe #757, botmux #900).
+A snapshot and the registration at its position are one act: who joins takes both in one loop turn, with no await
+between (subscribe-after-read is the commonest bug of the field: codeframe #757, botmux #900). Nothing queues up for
+anybody: a member is a position, and reads on from there.
 """
 
 from __future__ import annotations
 
-import asyncio
-from functools import lru_cache
-from typing import TYPE_CHECKING, Final
-
-from msgspec import Struct
+from typing import TYPE_CHECKING
 
 from jobsvc.changes import read_changes
-from jobsvc.domain.words import JobId
+from jobsvc.channel import Channel, snapshot
 from jobsvc.framing import EncodedChange
+from jobsvc.ring import Ring
+from jobsvc.slices import Slices
 from jobsvc.store.seam import ROWS_PER_PAGE_MAX
+from jobsvc.telemetry import log_failure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator
 
     from jobsvc.changes import Change
+    from jobsvc.channel import Member, Scope
     from jobsvc.domain.job import Job
+    from jobsvc.framing import Form
     from jobsvc.memory import Memory
     from jobsvc.store.seam import Store
 
-
-class Scope(Struct, frozen=True):
-    """
-    What a reader may and wants to see; all conditions hold.
-
-    Attributes:
-        owner: Only what happened under this owner; None for one who may see all.
-        kinds: Only these kinds; empty for any.
-        job_ids: Only these jobs; empty for any.
-    """
-
-    owner: str | None = None
-    kinds: frozenset[str] = frozenset()
-    job_ids: frozenset[JobId] = frozenset()
-
-    def shows(self, job: Job) -> bool:
-        """True if *job*, as it stands, is one that the reader wants and may see."""
-        if self.owner is not None and job.owner != self.owner:
-            return False
-        return self._wants(job)
-
-    def shows_change(self, change: Change) -> bool:
-        """True if *change* is; a change of owner is shown to both owners."""
-        if self.owner is not None and self.owner not in (change.job.owner, change.previous_owner):
-            return False
-        return self._wants(change.job)
-
-    def _wants(self, job: Job) -> bool:
-        if self.job_ids and job.id not in self.job_ids:
-            return False
-        return not self.kinds or job.kind in self.kinds
-
-
-class Reader:
-    """
-    One who reads along: a scope, and the position up to which it has been given everything.
-
-    Attributes:
-        scope: What it sees.
-        position: Everything in scope up to here was handed out.
-        caught_up: True while there is nothing in scope above ``position``; then its place is the head.
-        farewell: Why it is to go, once somebody decided that; it is given what stood before that moment nevertheless.
-    """
-
-    __slots__ = ("_dismissed_at", "_feed", "_woken", "caught_up", "farewell", "position", "scope")
-
-    def __init__(self, feed: Feed, scope: Scope, position: int, *, caught_up: bool) -> None:
-        self._feed = feed
-        self._woken: asyncio.Future[None] | None = None
-        self.scope = scope
-        self.position = position
-        self.caught_up = caught_up
-        self.farewell: str | None = None
-        self._dismissed_at = 0
-
-    @property
-    def has_all_before_farewell(self) -> bool:
-        """True once it is to go and was given everything that stood in the log when that was decided."""
-        return self.farewell is not None and (self.caught_up or self.position >= self._dismissed_at)
-
-    @property
-    def place(self) -> int:
-        """The position from which a resume would miss nothing and repeat nothing."""
-        return self._feed.position if self.caught_up else self.position
-
-    async def read(self, limit: int) -> Sequence[EncodedChange]:
-        """
-        The next changes in scope, in order; at most *limit*, and possibly none before the head is reached.
-
-        ``caught_up`` says whether more is there. The store is asked only below the ring.
-        """
-        if self._feed.reaches(self.position):
-            return self._feed.read_ring(self, limit)
-        return await self._feed.read_store(self, limit)
-
-    async def wait(self, timeout_s: float) -> bool:
-        """True once there is something in scope to read, or it is time to say farewell; False after *timeout_s*."""
-        if not self.caught_up or self.farewell is not None:
-            return True
-        self._woken = asyncio.get_running_loop().create_future()
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._woken
-        except TimeoutError:
-            return False
-        finally:
-            self._woken = None
-        return True
-
-    def notice(self, position: int) -> None:
-        """Something in scope stands at *position*, the first since the reader was caught up."""
-        if self.caught_up:
-            self.caught_up = False
-            self.position = position - 1
-        self.wake()
-
-    def dismiss(self, reason: str) -> None:
-        """The reader is to say farewell, once it has been given what stands in the log now."""
-        if self.farewell is None:
-            self.farewell, self._dismissed_at = reason, self._feed.position
-        self.wake()
-
-    def wake(self) -> None:
-        """Whoever waits goes on."""
-        if self._woken is not None and not self._woken.done():
-            self._woken.set_result(None)
+_Key = tuple["Scope", str]
+"""(scope, key of the form): what makes a channel."""
 
 
 class Feed:
     """
-    The newest changes, and the readers by what they see.
+    The ring, and the channels by what they see.
 
     Cost: a commit costs its receivers, not the connected. Memory is bounded by the ring, whatever readers do.
     """
@@ -148,148 +46,129 @@ class Feed:
     def __init__(self, store: Store, memory: Memory, *, ring_events_max: int, ring_bytes_max: int) -> None:
         self._store = store
         self._memory = memory
-        self._ring_events_max = ring_events_max
-        self._ring_bytes_max = ring_bytes_max
-        self._ring: dict[int, EncodedChange] = {}
-        self._ring_bytes = 0
-        self._first = 1
-        self._all: set[Reader] = set()
-        self._by_owner: dict[str, set[Reader]] = {}
-        self.position = 0
+        self._telling = Slices(failed=_tell_fault)
+        self._hashing = Slices(failed=_tell_fault)
+        self._channels: dict[_Key, Channel] = {}
+        self._all: dict[Channel, None] = {}
+        self._by_owner: dict[str, dict[Channel, None]] = {}
+        self._by_job: dict[str, dict[Channel, None]] = {}
+        self._stirred: dict[Channel, None] = {}
+        self.ring = Ring(events_max=ring_events_max, bytes_max=ring_bytes_max)
 
     def start(self) -> None:
         """The feed stands at the head of the log as committed, with an empty ring."""
-        self.position = self._memory.position
-        self._first = self.position + 1
-
-    def __len__(self) -> int:
-        return len(self._all) + sum(len(readers) for readers in self._by_owner.values())
+        self.ring.start(self._memory.position)
 
     @property
-    def ring_bytes(self) -> int:
-        """About how many bytes the ring holds."""
-        return self._ring_bytes
+    def position(self) -> int:
+        """The newest position that anybody may be told of."""
+        return self.ring.position
 
     def cursor(self, position: int) -> str:
         """The cursor that names *position* in this log."""
         return f"{self._memory.epoch}.{position}"
 
-    # Readers
-
-    def open(self, scope: Scope, *, after: int | None = None) -> tuple[Reader, list[Job]]:
-        """
-        A registered reader, and the active jobs in scope as of its position, if it begins afresh (*after* None).
-
-        One loop turn: nothing can happen between the snapshot and the registration.
-        """
-        jobs = self.snapshot(scope) if after is None else []
-        position = self.position if after is None else after
-        reader = Reader(self, scope, position, caught_up=position >= self.position)
-        self._readers_of(scope).add(reader)
-        return reader, jobs
-
-    def close(self, reader: Reader) -> None:
-        """The reader is forgotten. Closing twice does nothing."""
-        owner = reader.scope.owner
-        self._readers_of(reader.scope).discard(reader)
-        if owner is not None and not self._by_owner[owner]:
-            del self._by_owner[owner]
-
-    def readers(self) -> list[Reader]:
-        """Everyone who reads along."""
-        return [*self._all, *(reader for readers in self._by_owner.values() for reader in readers)]
+    def __len__(self) -> int:
+        """How many are told what happens."""
+        return sum(len(channel.members) for channel in self._channels.values())
 
     def snapshot(self, scope: Scope) -> list[Job]:
-        """The active jobs in scope as committed, oldest first."""
-        owned = self._memory.jobs.values() if scope.owner is None else self._memory.of_owner(scope.owner)
-        return [job for job in owned if scope.shows(job)]
+        """The active jobs in *scope* as committed, oldest first."""
+        return snapshot(self._memory, scope)
 
-    def digest(self, scope: Scope) -> str:
-        """What a client checks its own map with: XOR of FNV-1a-32 of ``<id>:<version>`` over the jobs, 8 hex digits."""
-        digest = 0
-        for job in self.snapshot(scope):
-            digest ^= _hash_on(_hash_id(job.id), str(job.version))
-        return f"{digest:08x}"
+    # Who is told
 
-    def _readers_of(self, scope: Scope) -> set[Reader]:
-        if scope.owner is None:
-            return self._all
-        return self._by_owner.setdefault(scope.owner, set())
+    def join(self, scope: Scope, form: Form, member: Member) -> Channel:
+        """
+        *member* is told of everything in *scope* that is committed from now on.
+
+        What it takes in this same loop turn, a snapshot or the position, nothing can come between.
+        """
+        key = (scope, form.key)
+        channel = self._channels.get(key)
+        if channel is None:
+            channel = self._channels[key] = Channel(scope, form, self.ring, self._memory)
+            for index, place in self._places_of(scope):
+                index.setdefault(place, {})[channel] = None
+            if not scope.owner and not scope.job_ids:
+                self._all[channel] = None
+            if (work := channel.begin_digest()) is not None:
+                self._hashing.add(work)
+        channel.members[member] = None
+        return channel
+
+    def leave(self, channel: Channel, member: Member) -> None:
+        """*member* is told nothing any more. Leaving twice does nothing."""
+        channel.members.pop(member, None)
+        if channel.members or self._channels.pop((channel.scope, channel.form.key), None) is None:
+            return
+        self._all.pop(channel, None)
+        for index, place in self._places_of(channel.scope):
+            del index[place][channel]
+            if not index[place]:
+                del index[place]
+
+    def _places_of(self, scope: Scope) -> list[tuple[dict[str, dict[Channel, None]], str]]:
+        """Where a channel of *scope* is looked for: under each of its jobs, else under its owner."""
+        if scope.job_ids:
+            return [(self._by_job, job_id) for job_id in scope.job_ids]
+        return [(self._by_owner, scope.owner)] if scope.owner is not None else []
+
+    def _channels_of(self, encoded: EncodedChange) -> Iterator[Channel]:
+        yield from self._all
+        for owner in encoded.owners:
+            yield from self._by_owner.get(owner, ())
+        yield from self._by_job.get(encoded.change.job.id, ())
 
     # What comes in
 
     def publish(self, changes: Iterable[Change]) -> None:
-        """These changes are the newest of the log, visible from now on; whom they concern is woken."""
+        """These changes are the newest of the log, visible from now on; whom they concern is told in the next turns."""
         for change in changes:
-            self._keep(EncodedChange(change, self._memory.epoch))
-            for owner in (change.job.owner, change.previous_owner):
-                if owner is not None and owner in self._by_owner:
-                    self._notify(self._by_owner[owner], change)
-            if self._all:
-                self._notify(self._all, change)
+            encoded = EncodedChange(change, self._memory.epoch)
+            self.ring.keep(encoded)
+            for channel in self._channels_of(encoded):
+                if channel.scope.shows_change(change):
+                    self._stir(channel, change)
 
-    def _notify(self, readers: set[Reader], change: Change) -> None:
-        for reader in readers:
-            if reader.scope.shows_change(change):
-                reader.notice(change.event.position)
+    def _stir(self, channel: Channel, change: Change) -> None:
+        channel.follow(change)
+        channel.newest = change.event.position
+        if channel.quiet is None:
+            channel.quiet = change.event.position - 1
+        if not self._stirred:
+            self._telling.add(self._tell())
+        self._stirred[channel] = None
 
-    def _keep(self, encoded: EncodedChange) -> None:
-        position = encoded.change.event.position
-        self._ring[position] = encoded
-        self._ring_bytes += encoded.size
-        self.position = position
-        while len(self._ring) > self._ring_events_max or (
-            self._ring_bytes > self._ring_bytes_max and len(self._ring) > 1
-        ):
-            self._ring_bytes -= self._ring.pop(self._first).size
-            self._first += 1
+    def _tell(self) -> Iterator[None]:
+        """Every member of every channel in which something happened is told of it."""
+        stirred, self._stirred = self._stirred, {}
+        for channel in stirred:
+            newest = channel.newest
+            for member in list(channel.members):
+                member.notice()
+                yield
+            if channel.newest == newest:
+                channel.quiet = None
 
-    # What goes out
+    # What goes out, to who is far behind
 
-    def reaches(self, position: int) -> bool:
-        """True if everything above *position* is in the ring."""
-        return position + 1 >= self._first
-
-    def read_ring(self, reader: Reader, limit: int) -> list[EncodedChange]:
-        """The next changes for *reader* from the ring, and its position moved past them."""
-        found: list[EncodedChange] = []
-        position = reader.position
-        while position < self.position and len(found) < limit:
-            position += 1
-            encoded = self._ring[position]
-            if reader.scope.shows_change(encoded.change):
-                found.append(encoded)
-        reader.position = position
-        reader.caught_up = position >= self.position
-        return found
-
-    async def read_store(self, reader: Reader, limit: int) -> list[EncodedChange]:
+    async def read_store(self, scope: Scope, *, after: int, limit: int) -> tuple[list[EncodedChange], int]:
         """
-        The next changes for *reader* from the log, up to where the ring begins, and its position moved past them.
+        At most *limit* changes in *scope* above *after* out of the log, and the position that is reached with them.
 
-        Each carries the job as it stood after it, folded from the job's own stream; never the current row.
+        Only up to where the ring begins. Each carries the job as it stood after it, folded from the job's own stream;
+        never the current row.
         """
-        scope, until, limit = reader.scope, self._first - 1, min(limit, ROWS_PER_PAGE_MAX)
+        until, limit = self.ring.first - 1, min(limit, ROWS_PER_PAGE_MAX)
         job_id = next(iter(scope.job_ids)) if len(scope.job_ids) == 1 else None
         changes = await read_changes(
-            self._store, after=reader.position, limit=limit, owner=scope.owner, job_id=job_id, until=until
+            self._store, after=after, limit=limit, owner=scope.owner, job_id=job_id, until=until
         )
-        reader.position = changes[-1].event.position if changes else until
+        reached = changes[-1].event.position if changes else until
         epoch = self._memory.epoch
-        return [EncodedChange(change, epoch) for change in changes if scope.shows_change(change)]
+        return [EncodedChange(change, epoch) for change in changes], reached
 
 
-_FNV_OFFSET: Final = 0x811C9DC5
-_FNV_PRIME: Final = 0x01000193
-
-
-def _hash_on(state: int, text: str) -> int:
-    """FNV-1a-32 continued from *state* over *text*."""
-    for byte in text.encode():
-        state = ((state ^ byte) * _FNV_PRIME) & 0xFFFFFFFF
-    return state
-
-
-@lru_cache(maxsize=131_072)  # more than active jobs there may be, or a scan of all would find nothing kept
-def _hash_id(job_id: JobId) -> int:
-    return _hash_on(_FNV_OFFSET, f"{job_id}:")
+def _tell_fault(fault: Exception) -> None:
+    log_failure("feed.fault", fault)

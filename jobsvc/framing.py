@@ -8,6 +8,7 @@ line feed. What stands in a frame is decided elsewhere; here it becomes bytes, o
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Literal
 
 from msgspec import UNSET, Struct
@@ -15,8 +16,6 @@ from msgspec import UNSET, Struct
 from jobsvc.resource import BRIEF_BYTES_MAX, change_resource, encode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from jobsvc.changes import Change
 
 FrameName = Literal["hello", "snapshot", "job", "ready", "hb", "reset", "end", "bye"]
@@ -48,9 +47,35 @@ def as_line(frame: Frame) -> bytes:
     return b'{"event":"%b","id":%b,"data":%b%b}\n' % (frame.name.encode(), identity, frame.data, retry)
 
 
-Framer = tuple[str, "Callable[[Frame], bytes]"]
-SSE: Final = ("text/event-stream", as_sse)
-LINES: Final = ("application/x-ndjson", as_line)
+class Form(Struct, frozen=True, gc=False):
+    """
+    How frames stand on the wire.
+
+    Attributes:
+        transport: What metrics call it.
+        content_type: Of the answer.
+        frame: One frame as bytes.
+        chunked: Each frame is a chunk of its own (RFC 9112, section 7.1); else the connection's end is the answer's.
+        key: The same for forms whose bytes are the same.
+    """
+
+    transport: str
+    content_type: str
+    frame: Callable[[Frame], bytes]
+    chunked: bool
+    key: str
+
+    def encode(self, frame: Frame) -> bytes:
+        """*frame* as it is written."""
+        content = self.frame(frame)
+        return b"%x\r\n%b\r\n" % (len(content), content) if self.chunked else content
+
+
+SSE: Final = Form("sse", "text/event-stream", as_sse, chunked=True, key="sse chunk")
+SSE_UNCHUNKED: Final = Form("sse", "text/event-stream", as_sse, chunked=False, key="sse")
+LINES: Final = Form("ndjson", "application/x-ndjson", as_line, chunked=True, key="line chunk")
+LINES_UNCHUNKED: Final = Form("ndjson", "application/x-ndjson", as_line, chunked=False, key="line")
+LONG_POLL: Final = Form("long_poll", "application/json", as_line, chunked=False, key="line")
 
 
 class Cursor(Struct, frozen=True, gc=False):
@@ -75,37 +100,42 @@ _CURSOR_CHARACTERS_MAX: Final = 64
 
 
 class EncodedChange:
-    """A change with its ``job`` frame, made when the first reader needs it and kept for the others."""
+    """A change with its ``job`` frame, made in each form when the first reader needs it, and kept for the others."""
 
-    __slots__ = ("_epoch", "_line", "_sse", "change", "size")
+    __slots__ = ("_epoch", "_made", "change", "size")
 
     def __init__(self, change: Change, epoch: str) -> None:
         self.change = change
-        self._epoch = epoch
         self.size = _weight(change)
-        self._sse: bytes | None = None
-        self._line: bytes | None = None
+        self._epoch = epoch
+        self._made: dict[str, bytes] = {}
+
+    @property
+    def position(self) -> int:
+        """Where in the log it stands."""
+        return self.change.event.position
 
     @property
     def cursor(self) -> str:
         """The cursor that this change leads to."""
         return f"{self._epoch}.{self.change.event.position}"
 
+    @property
+    def owners(self) -> tuple[str, ...]:
+        """Whose it is: the job's owner, and before it the one who lost it by this very change."""
+        previous, owner = self.change.previous_owner, self.change.job.owner
+        return (owner,) if previous is None else (previous, owner)
+
     def frame(self) -> Frame:
         """The ``job`` frame."""
         return Frame("job", encode(change_resource(self.change)), id=self.cursor)
 
-    def sse(self) -> bytes:
-        """The frame as server-sent event, encoded once."""
-        if self._sse is None:
-            self._sse = as_sse(self.frame())
-        return self._sse
-
-    def line(self) -> bytes:
-        """The frame as a line of JSON, encoded once."""
-        if self._line is None:
-            self._line = as_line(self.frame())
-        return self._line
+    def encoded(self, form: Form) -> bytes:
+        """The frame as it is written in *form*, made once."""
+        made = self._made.get(form.key)
+        if made is None:
+            made = self._made[form.key] = form.encode(self.frame())
+        return made
 
 
 def _weight(change: Change) -> int:

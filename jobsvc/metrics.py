@@ -76,7 +76,19 @@ class Metrics:
         self.resets = self._counter("stream_resets", "Cursors that could not be resumed, by reason.", "reason")
         self.byes = self._counter("stream_byes", "Streams told to go, by reason.", "reason")
         self.stalls = self._counter("stream_stalls", "Streams cut because nobody read them.")
+        self.catch_ups = self._counter("stream_catch_ups", "Pages of the log read for streams behind the ring.")
+        self.stream_bytes = self._counter("stream_bytes", "Bytes written to streams.")
+        self.stream_lag = self._gauge("stream_lag_events", "How far the stream furthest behind is from the head.")
+        self.streams_by_state = self._gauge(
+            "streams_by_state", "Streams that are connected, by transport and state.", "transport", "state"
+        )
         self.ring_bytes = self._gauge("ring_bytes", "Bytes of encoded events kept for resuming.")
+
+    @staticmethod
+    def tally(counter: Counter) -> dict[str, int]:
+        """How often *counter* was counted up, by the value of its label; by ``""`` where it has none."""
+        samples = next(iter(counter.collect())).samples
+        return {"".join(sample.labels.values()): int(sample.value) for sample in samples}
 
     def _declare_http(self) -> None:
         self.connections_open = self._gauge("connections_open", "Connections that are open, streams included.")

@@ -360,6 +360,9 @@ class Settings:
     stream_stall_s: Seconds = 30.0
     """How long a stream's client may read nothing of what waits for it before it is cut; twice that for any answer."""
 
+    catching_up_at_once_max: Count = 8
+    """How many pages of the log are read at a time for streams that resume further back than the ring."""
+
     @property
     def database_path(self) -> Path:
         """The log's file."""

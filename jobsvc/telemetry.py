@@ -41,6 +41,7 @@ WarningEvent = Literal[
     "ledger.behind",
     "request.put_off",
     "stream.cut",
+    "stream.parked",
     "library.message",
     "provider.unreachable",
 ]
@@ -54,6 +55,8 @@ ErrorEvent = Literal[
     "handover.failed",
     "projection.parked",
     "request.failed",
+    "feed.fault",
+    "stream.failed",
     "loop.fault",
 ]
 """Someone must act."""
@@ -183,6 +186,11 @@ LINES: Final[Mapping[LogEvent, Line]] = {
     "stream.cut": Line(
         "So many streams had not gone when the drain window ended.", ("count", "reason"), "Nothing; they resume."
     ),
+    "stream.parked": Line(
+        "Streams keep their handler and cost more memory: this aiohttp or event loop does not let go of a transport.",
+        (),
+        "Nothing at once. Take an aiohttp that the service was tested with.",
+    ),
     "library.message": Line(
         "A library has something to say. Only the fixed part of its words is written, with the place in its code.",
         ("library", "message", "place", "traceback"),
@@ -221,6 +229,16 @@ LINES: Final[Mapping[LogEvent, Line]] = {
         "A request met a fault of ours and was answered 500, or its stream was cut.",
         ("method", "route", "role", "request_id", "duration_ms", "traceback"),
         "Report it: this is a fault of the service.",
+    ),
+    "feed.fault": Line(
+        "Someone who was to be told of an event failed; the others were told.",
+        ("traceback",),
+        "Report it: this is a fault of the service.",
+    ),
+    "stream.failed": Line(
+        "A stream met a fault of ours, or the store was away while it caught up; it was cut, and its client resumes.",
+        ("traceback",),
+        "Report it, unless `store.down` stands near it.",
     ),
     "loop.fault": Line("Something failed that nobody waited for.", ("traceback",), "Report it."),
 }

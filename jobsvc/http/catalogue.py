@@ -374,6 +374,38 @@ OPERATORS: Final[Mapping[tuple[str, str], Entry]] = {
             )
         },
     ),
+    ("GET", "/api/streams"): Entry(
+        "readStreams",
+        "Operators",
+        {
+            200: Reply(
+                "The sums, and those furthest behind.",
+                shapes.StreamsAnswer,
+                {
+                    "open": 1,
+                    "by_transport": {"sse": 1},
+                    "by_state": {"live": 1},
+                    "lag_max": 0,
+                    "catch_ups": 0,
+                    "resets": {},
+                    "byes": {},
+                    "cuts": 0,
+                    "bytes": 5120,
+                    "streams": [
+                        {
+                            "principal": "user:ann",
+                            "transport": "sse",
+                            "state": "live",
+                            "position": 1841,
+                            "lag": 0,
+                            "buffered_bytes": 0,
+                            "age_s": 12.5,
+                        }
+                    ],
+                },
+            )
+        },
+    ),
     ("GET", "/api/projections"): Entry(
         "readProjections",
         "Operators",

@@ -1,219 +1,466 @@
 """
 One connection to a stream, from hello to bye: what it is told, in which order, and how far it is.
 
-The same life for server-sent events, lines of JSON and a long poll: hello, then a snapshot or a resume, then what
-happens, with a heartbeat when nothing does. It pulls from the feed at its own pace and holds nothing but its place.
-A cursor that cannot be served is told in band. What must never live here: bytes, sockets, or who may see what.
+The same life for server-sent events, lines of JSON and a long poll; only form and sink differ. It is a state and a
+position, driven from outside: by room to write, by news, by time. ``LIFE`` is the table of what is done in each state;
+a slow reader stays where it is, and nothing is kept for it but its position. A cursor that cannot be served is told in
+band. What must never live here: a task, a socket, or who may see what.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+import asyncio
+import random
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 
-from msgspec import Raw
+from msgspec import Raw, Struct
 
+from jobsvc.clock import Clock
 from jobsvc.domain.moments import SECOND_US, rfc3339
+from jobsvc.feed import Feed
 from jobsvc.framing import Frame, parse_cursor
+from jobsvc.http.catching_up import CatchingUp
+from jobsvc.ledger import Ledger
 from jobsvc.resource import encode, job_resource
+from jobsvc.settings import Settings
+from jobsvc.telemetry import log_failure
+from jobsvc.wheel import UNSET, Wheel
 
 if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import Iterator, Sequence
 
-    from jobsvc.clock import Clock
+    from jobsvc.channel import Channel, Piece, Scope
     from jobsvc.domain.job import Job
-    from jobsvc.feed import Feed, Scope
-    from jobsvc.framing import EncodedChange
-    from jobsvc.ledger import Ledger
-    from jobsvc.settings import Settings
+    from jobsvc.framing import EncodedChange, Form
+    from jobsvc.tokens import Bearer
 
-Told = list["Frame | EncodedChange"]
-"""Frames that belong together, in order."""
+State = Literal["opening", "snapshot", "catching_up", "reading", "live", "bye", "over"]
+"""
+Opening, in the snapshot, catching up from the ring, while a page of the store is read, live, about to go, gone.
+One that has no room lags, whichever of the first five it is in.
+"""
 
-_CHANGES_PER_READ: Final = 256
 _SNAPSHOT_OVERHEAD: Final = 256
 _REQUESTED_CHARACTERS: Final = 64
+_LINGER_S: Final = 2.0
+"""How long the last bytes of a connection that is over have to reach the reader."""
+_SPREAD: Final = 0.2
+"""Heartbeats come up to this part early, each at a time of its own, so that not all come at once after a burst."""
+
+
+class Sink(Protocol):
+    """Where a connection writes."""
+
+    @property
+    def room(self) -> bool:
+        """False while nothing more is to be written."""
+        ...
+
+    @property
+    def buffered(self) -> int:
+        """Bytes that were written and that the reader has not taken."""
+        ...
+
+    def write(self, content: bytes, *, news: bool) -> None:
+        """*content* is on its way; *news* is anything but hello, ready and heartbeats."""
+        ...
+
+    def full(self) -> None:
+        """The connection may have more to say, and there is no room."""
+        ...
+
+    def finish(self) -> None:
+        """Nothing more comes; what was written is still to arrive."""
+        ...
+
+    def abort(self) -> None:
+        """Nothing more comes, and nothing more arrives."""
+        ...
+
+
+class Around(Struct, frozen=True):
+    """
+    What every connection of a service shares.
+
+    ``retry_ms`` says by reason when a client should be back. ``left`` is told of each connection that is gone, once;
+    ``stalled`` of one whose reader takes nothing, to cut it.
+    """
+
+    feed: Feed
+    ledger: Ledger
+    settings: Settings
+    clock: Clock
+    loop: asyncio.AbstractEventLoop
+    wheel: Wheel
+    catching_up: CatchingUp
+    retry_ms: Callable[[str], int]
+    left: Callable[[Connection], None]
+    stalled: Callable[[Connection], None]
 
 
 class Connection:
     """
-    A reader of the feed, and what it is told.
+    A member of a channel, and what it is told.
 
     Attributes:
-        reader: Registered with the feed since the connection was made, and until ``close``.
-        cursor: From where a client goes on, had it seen every frame so far.
-        follows: What came before the connection has been told; now comes what happens.
+        bearer: Whose it is, and until when.
+        position: Everything in scope up to here was written.
+        state: What it does next; see `State`.
+        farewell: Why it is to go, once somebody decided that.
         reset: Why it could not resume, if it asked to and could not.
+        slot: The wheel's.
     """
+
+    __slots__ = (
+        "_around",
+        "_began_s",
+        "_buffered_before",
+        "_last_position",
+        "_moving",
+        "_parts",
+        "_single",
+        "_sink",
+        "_touched_s",
+        "_was_ready",
+        "bearer",
+        "channel",
+        "farewell",
+        "position",
+        "reset",
+        "slot",
+        "state",
+    )
 
     def __init__(
         self,
-        feed: Feed,
-        ledger: Ledger,
-        settings: Settings,
-        clock: Clock,
+        around: Around,
+        sink: Sink,
+        form: Form,
         *,
         scope: Scope,
         single: Job | None,
         after: str | None,
-        expires_at: int,
-        retry_ms: Callable[[str], int],
-        loop: asyncio.AbstractEventLoop,
-        until: float | None = None,
+        bearer: Bearer,
     ) -> None:
         """
         The connection at its place, and the snapshot if it begins afresh: one loop turn, nothing can come between.
 
         Args:
-            feed: Where it reads.
-            ledger: Knows the leases.
-            settings: The heartbeat and the size of a snapshot's parts.
-            clock: For the server's time and the credential's end.
+            around: What it shares with all others.
+            sink: Where it writes.
+            form: How.
             scope: What it sees.
             single: The one job it is about, as it stands in this turn; None for a stream of many.
             after: The cursor to resume from, as it was sent; None for a fresh start.
-            expires_at: When its credential runs out.
-            retry_ms: By reason, when a client should be back.
-            loop: Its time.
-            until: When a long poll ends, on the loop's clock; None for a stream that lasts.
+            bearer: Whose it is, and until when.
         """
-        self._feed = feed
-        self._ledger = ledger
-        self._settings = settings
-        self._clock = clock
-        self._scope = scope
+        self._around = around
+        self._sink = sink
         self._single = single
-        self._expires_at = expires_at
-        self._retry_ms = retry_ms
-        self._loop = loop
-        self._until = until
-        position, reason = self._resume_at(after)
-        self.reader, jobs = feed.open(scope, after=position)
-        self._jobs = None if position is not None else jobs if single is None else [single]
-        self.cursor = feed.cursor(self.reader.position)
-        self.follows = False
+        self._parts: Iterator[bytes] | None = None
+        self._buffered_before = 0
+        self._last_position = 0
+        self._moving = False
+        self._was_ready = False
+        self.bearer = bearer
+        self.farewell: str | None = None
+        self.state: State = "opening"
+        self.slot = UNSET
+        self._began_s = self._touched_s = around.loop.time()
+        self.channel: Channel = around.feed.join(scope, form, self)
+        position, reason = _resume_at(after, around.feed)
         self.reset = reason and {"reason": reason, "requested": _shown(after or "")}
+        self.position = around.feed.position if position is None else position
+        if position is None:
+            self._parts = self._snapshot(around.feed.snapshot(scope) if single is None else [single])
+        self._set_timer()
 
-    def close(self) -> None:
-        """The feed forgets the connection."""
-        self._feed.close(self.reader)
+    # What moves it
 
-    async def frames(self) -> AsyncIterator[Told]:
-        """All that the connection is told."""
-        unwelcome = self.reader.farewell
-        yield [self._hello()]
-        if unwelcome is not None:
+    def advance(self) -> None:
+        """Everything that is due and that there is room for has been written."""
+        if self._moving:
+            return
+        sink, self._moving = self._sink, True
+        try:
+            while sink.room and (step := LIFE[self.state]) is not None:
+                self.state = step(self)
+        except Exception as fault:  # noqa: BLE001  # the answer has begun: no problem can be told, and others go on
+            self.fail(fault)
+        self._moving = False
+        if not sink.room:
+            sink.full()
+
+    def notice(self) -> None:
+        """Something in scope was published; one that is not live comes to it in its own time."""
+        if self.state == "live":
+            self._leave_live()
+            self.advance()
+
+    def take(self, changes: Sequence[EncodedChange], reached: int) -> None:
+        """A page of the log from its position up to *reached*; of what there is no room for only the place is kept."""
+        if self.state != "reading":
+            return
+        bytes_max = self._around.settings.stream_buffer_high_bytes
+        while self._sink.room and self.position < reached and self.state == "reading":
+            piece = self.channel.joined(
+                (one for one in changes if one.position > self.position), until=reached, bytes_max=bytes_max
+            )
+            self.state = self._tell(piece)
+        if self.state == "reading":
+            self.state = "catching_up"
+        self.advance()
+
+    def dismiss(self, reason: str) -> None:
+        """It is to say bye, once it has told what was published until now. The first reason stands."""
+        if self.farewell is not None or self.state == "over":
+            return
+        if self.state == "live":
+            self._leave_live()
+        self.farewell, self._last_position = reason, self._around.feed.position
+        self.advance()
+
+    def fail(self, fault: Exception) -> None:
+        """It is cut for *fault*, which is ours."""
+        log_failure("stream.failed", fault)
+        self.abort()
+
+    def abort(self) -> None:
+        """It is cut: what was not written never is."""
+        self._leave()
+        self._sink.abort()
+
+    def lost(self) -> None:
+        """The reader is gone, and with it the connection."""
+        self._leave()
+        self._around.wheel.drop(self)
+        self._around.left(self)
+
+    def on_time(self) -> None:
+        """Whatever time brings: a credential that ran out, a reader that takes nothing, a heartbeat."""
+        now_s = self._around.loop.time()
+        if self.state == "over":
+            self._sink.abort()
+            return
+        if self.bearer.expires_at <= self._around.clock.now():
+            self.dismiss("expired")
+        if not self._sink.room:
+            self._check_stall(now_s)
+        elif self.state == "live" and now_s >= self._touched_s + self._heartbeat_s * (1 - _SPREAD):
+            self._beat()
+        if self.slot == UNSET:
+            self._set_timer()
+
+    # The steps of its life
+
+    def _hello(self) -> State:
+        feed, now = self._around.feed, self._around.clock.now()
+        told = {
+            "cursor": feed.cursor(self.position),
+            "heartbeat_s": self._heartbeat_s,
+            "server_time": rfc3339(now),
+        }
+        self._say(Frame("hello", encode(told), retry_ms=self._around.retry_ms("hello")), news=False)
+        if self.farewell is not None:
             # One too many: told to go before it has cost a snapshot.
-            yield [self._bye(unwelcome)]
-            return
+            return "bye"
         if self.reset:
-            yield [Frame("reset", encode(self.reset))]
-        if self._jobs is not None:
-            for part in self._snapshot(self._jobs):
-                yield [part]
-        self.follows = True
-        if self._single is not None and not self._single.active and self._jobs is not None:
-            yield [self._ready(), self._end(self._single)]
+            self._say(Frame("reset", encode(self.reset)), news=True)
+        return "catching_up" if self._parts is None else "snapshot"
+
+    def _next_part(self) -> State:
+        part = None if self._parts is None or self._goes_at_once() else next(self._parts, None)
+        if part is not None:
+            self._write(part, news=True)
+            return "snapshot"
+        self._parts = None
+        if self._goes_at_once():
+            return "bye"
+        if self._single is None or self._single.active:
+            return "catching_up"
+        self._say_ready()
+        return self._end(self._single)
+
+    def _catch_up(self) -> State:
+        """From the ring, a buffer full at a time; the store is asked below it."""
+        if self.farewell is not None and self.position >= self._last_position:
+            return "bye"
+        if not self._around.feed.ring.reaches(self.position):
+            return "bye" if self._goes_at_once() else self._read()
+        piece = self.channel.piece(self.position, bytes_max=self._around.settings.stream_buffer_high_bytes)
+        return self._tell(piece)
+
+    def _read(self) -> State:
+        self._around.catching_up.ask(self)
+        return "reading"
+
+    def _tell(self, piece: Piece) -> State:
+        self.position = piece.position
+        if piece.content:
+            self._write(piece.content, news=True)
+        if piece.ended is not None:
+            return self._end(piece.ended)
+        if self.position < self._around.feed.position:
+            return self.state
+        if self.farewell is not None:
+            return "bye"
+        if not self._was_ready:
+            self._say_ready()
+        return "live"
+
+    def _bye(self) -> State:
+        reason = self.farewell or ""
+        self._say(Frame("bye", encode({"reason": reason}), retry_ms=self._around.retry_ms(reason)), news=True)
+        return self._finish()
+
+    def _end(self, job: Job) -> State:
+        cursor = self._around.feed.cursor(max(job.position, self.position))
+        self._say(Frame("end", encode({"job": job_resource(job, brief=True)}), id=cursor), news=True)
+        return self._finish()
+
+    def _finish(self) -> State:
+        self._leave()
+        self._sink.finish()
+        return "over"
+
+    # Its place
+
+    @property
+    def cursor(self) -> str:
+        """From where a client goes on, had it seen every frame so far."""
+        return self._around.feed.cursor(self.place)
+
+    @property
+    def place(self) -> int:
+        """The position from which a resume would miss nothing and repeat nothing."""
+        if self.state == "live" and self.channel.quiet is None:
+            return self._around.feed.position
+        return self.position
+
+    @property
+    def age_s(self) -> float:
+        """How long ago it began."""
+        return self._around.loop.time() - self._began_s
+
+    @property
+    def follows(self) -> bool:
+        """What came before the connection has been told; now comes what happens."""
+        return self.state not in {"opening", "snapshot"}
+
+    @property
+    def caught_up(self) -> bool:
+        """``ready`` was said."""
+        return self._was_ready
+
+    @property
+    def standing(self) -> str:
+        """The state as an operator is told it."""
+        if self.state not in {"bye", "over"} and not self._sink.room:
+            return "lagging"
+        return "catching_up" if self.state == "reading" else self.state
+
+    @property
+    def buffered(self) -> int:
+        """Bytes that were written and that the reader has not taken."""
+        return self._sink.buffered
+
+    def _leave_live(self) -> None:
+        """A live connection has missed nothing up to where its channel was quiet, however old its last frame is."""
+        quiet = self.channel.quiet
+        self.position = self._around.feed.position if quiet is None else max(self.position, quiet)
+        self.state = "catching_up"
+
+    def _goes_at_once(self) -> bool:
+        """True if it is told to go and nothing of what it has not seen is worth waiting for."""
+        return self.farewell not in {None, "claimed"}
+
+    def _leave(self) -> None:
+        self.state = "over"
+        self._parts = None
+        self._around.feed.leave(self.channel, self)
+
+    # Time
+
+    @property
+    def _heartbeat_s(self) -> float:
+        return self._around.settings.heartbeat_s
+
+    def _set_timer(self) -> None:
+        now_s = self._around.loop.time()
+        if self.state == "over":
+            due_s = now_s + _LINGER_S
+        else:
+            wait_s = self._heartbeat_s * (1 - _SPREAD * random.random())  # noqa: S311  # spreads load, hides nothing
+            due_s = min(self._touched_s + wait_s, now_s + self._around.settings.stream_stall_s / 4)
+        left_s = (self.bearer.expires_at - self._around.clock.now()) / SECOND_US
+        if self.farewell is None:
+            due_s = min(due_s, now_s + left_s)
+        self._around.wheel.put(self, max(now_s, due_s))
+
+    def _check_stall(self, now_s: float) -> None:
+        buffered = self._sink.buffered
+        if buffered < self._buffered_before:
+            self._touched_s = now_s
+        self._buffered_before = buffered
+        if now_s - self._touched_s >= self._around.settings.stream_stall_s:
+            self._around.stalled(self)
+
+    def _beat(self) -> None:
+        """A heartbeat, unless a change is on its way, since its digest is of the newest commit."""
+        digest = self.channel.digest()
+        if self.channel.quiet is not None or digest is None:
             return
-        async for told in self._follow():
-            yield told
-
-    def _resume_at(self, text: str | None) -> tuple[int | None, str | None]:
-        """The position to resume after, or none and why not."""
-        if text is None:
-            return None, None
-        cursor = parse_cursor(text)
-        if cursor is None:
-            return None, "malformed"
-        if self._feed.cursor(cursor.position) != text:
-            return None, "other-epoch"
-        return (None, "future") if cursor.position > self._feed.position else (cursor.position, None)
-
-    async def _follow(self) -> AsyncIterator[Told]:
-        """What comes after the reader's place, for as long as the connection lasts."""
-        reader, was_live = self.reader, False
-        while not reader.has_all_before_farewell:
-            changes = await reader.read(_CHANGES_PER_READ)
-            self.cursor = self._feed.cursor(reader.place)
-            told: Told = list(changes)
-            ended = next((place for place, change in enumerate(changes) if self._ends_with(change)), None)
-            if ended is not None:
-                yield [*told[: ended + 1], self._end(changes[ended].change.job)]
-                return
-            if reader.caught_up and not was_live:
-                was_live = True
-                told.append(self._ready())
-            if told:
-                yield told
-            elif self._is_over():
-                return
-            elif reader.caught_up and not await self._wait() and (idle := self._idle()):
-                yield idle
-        yield [self._bye(reader.farewell or "")]
-
-    def _idle(self) -> Told:
-        """A heartbeat; none if a change came in the very turn in which the wait ran out, since its digest is of now."""
-        if not self.reader.caught_up or self._is_over():
-            return []
-        self.cursor = self._feed.cursor(self.reader.place)
-        return [self._heartbeat()]
-
-    def _is_over(self) -> bool:
-        """True for a long poll whose time has come."""
-        return self._until is not None and self._loop.time() >= self._until
-
-    async def _wait(self) -> bool:
-        """True if there is something to say; False if it is time for a heartbeat. A credential that runs out is."""
-        left_s = (self._expires_at - self._clock.now()) / SECOND_US
-        if left_s <= 0:
-            self.reader.dismiss("expired")
-            return True
-        wait_s = heartbeat_s = self._settings.heartbeat_s
-        if self._until is not None:
-            wait_s = min(wait_s, max(0, self._until - self._loop.time()))
-        woken = await self.reader.wait(min(wait_s, left_s))
-        return woken or left_s < heartbeat_s
-
-    def _ends_with(self, change: EncodedChange) -> bool:
-        return self._single is not None and not change.change.job.active
+        self.position = self._around.feed.position
+        self._say(Frame("hb", encode({"cursor": self.cursor, "digest": digest}), id=self.cursor), news=False)
 
     # Frames
 
-    def _hello(self) -> Frame:
-        told = {
-            "cursor": self._feed.cursor(self.reader.position),
-            "heartbeat_s": self._settings.heartbeat_s,
-            "server_time": rfc3339(self._clock.now()),
-        }
-        return Frame("hello", encode(told), retry_ms=self._retry_ms("hello"))
-
-    def _snapshot(self, jobs: list[Job]) -> Iterator[Frame]:
+    def _snapshot(self, jobs: list[Job]) -> Iterator[bytes]:
         """The jobs in parts of at most 64 KiB; the id stands on the last, so that a cut snapshot is asked for again."""
-        cursor, room = self.cursor, self._settings.snapshot_part_bytes_max
+        cursor, room = self._around.feed.cursor(self.position), self._around.settings.snapshot_part_bytes_max
         part: list[Raw] = []
         size = _SNAPSHOT_OVERHEAD
         for job in jobs:
-            lease_expires_at = self._ledger.lease_of(job)
+            lease_expires_at = self._around.ledger.lease_of(job)
             told = encode(job_resource(job, lease_expires_at=lease_expires_at, brief=True))
             if part and size + len(told) + 1 > room:
-                yield Frame("snapshot", encode({"jobs": part, "cursor": cursor, "more": True}))
+                yield self._encoded(Frame("snapshot", encode({"jobs": part, "cursor": cursor, "more": True})))
                 part, size = [], _SNAPSHOT_OVERHEAD
             part.append(Raw(told))
             size += len(told) + 1
-        yield Frame("snapshot", encode({"jobs": part, "cursor": cursor, "more": False}), id=cursor)
+        last = Frame("snapshot", encode({"jobs": part, "cursor": cursor, "more": False}), id=cursor)
+        yield self._encoded(last)
 
-    def _ready(self) -> Frame:
-        return Frame("ready", encode({"cursor": self.cursor}), id=self.cursor)
+    def _say_ready(self) -> None:
+        self._was_ready = True
+        cursor = self._around.feed.cursor(self.position)
+        self._say(Frame("ready", encode({"cursor": cursor}), id=cursor), news=False)
 
-    def _heartbeat(self) -> Frame:
-        return Frame("hb", encode({"cursor": self.cursor, "digest": self._feed.digest(self._scope)}), id=self.cursor)
+    def _say(self, frame: Frame, *, news: bool) -> None:
+        self._write(self._encoded(frame), news=news)
 
-    def _bye(self, reason: str) -> Frame:
-        return Frame("bye", encode({"reason": reason}), retry_ms=self._retry_ms(reason))
+    def _encoded(self, frame: Frame) -> bytes:
+        return self.channel.form.encode(frame)
 
-    def _end(self, job: Job) -> Frame:
-        cursor = self._feed.cursor(max(job.position, self.reader.position))
-        return Frame("end", encode({"job": job_resource(job, brief=True)}), id=cursor)
+    def _write(self, content: bytes, *, news: bool) -> None:
+        self._touched_s = self._around.loop.time()
+        self._sink.write(content, news=news)
+
+
+LIFE: Final[dict[State, Callable[[Connection], State] | None]] = {
+    "opening": Connection._hello,  # noqa: SLF001  # the table of the class itself
+    "snapshot": Connection._next_part,  # noqa: SLF001  # the same
+    "catching_up": Connection._catch_up,  # noqa: SLF001  # the same
+    "reading": None,
+    "live": None,
+    "bye": Connection._bye,  # noqa: SLF001  # the same
+    "over": None,
+}
+"""
+What is done in each state as long as there is room; each step says which state comes then. None: somebody else moves it
+on: a page that was read, news, nobody.
+"""
 
 
 def is_past_end(job: Job, after: str | None, feed: Feed) -> bool:
@@ -222,6 +469,18 @@ def is_past_end(job: Job, after: str | None, feed: Feed) -> bool:
         return False
     cursor = parse_cursor(after)
     return cursor is not None and feed.cursor(cursor.position) == after and job.ended_position <= cursor.position
+
+
+def _resume_at(text: str | None, feed: Feed) -> tuple[int | None, str | None]:
+    """The position to resume after, or none and why not."""
+    if text is None:
+        return None, None
+    cursor = parse_cursor(text)
+    if cursor is None:
+        return None, "malformed"
+    if feed.cursor(cursor.position) != text:
+        return None, "other-epoch"
+    return (None, "future") if cursor.position > feed.position else (cursor.position, None)
 
 
 def _shown(requested: str) -> str:

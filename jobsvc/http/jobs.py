@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, get_args
 from msgspec import UNSET
 
 from jobsvc.answers import Answer
+from jobsvc.channel import Scope
 from jobsvc.domain import commands as c
 from jobsvc.domain.errors import AccessDenied, InvalidCommand, JobNotFound, SlowDown
 from jobsvc.domain.events import Submission, Terms
@@ -22,7 +23,6 @@ from jobsvc.domain.ids import is_job_id
 from jobsvc.domain.keys import RULE_VERSION, UnusableUrl, key_from_url, keys_for_any, profile_for
 from jobsvc.domain.moments import SECOND_US, parse_rfc3339
 from jobsvc.domain.words import State
-from jobsvc.feed import Scope
 from jobsvc.http import bodies
 from jobsvc.http.call import LIMITED_ROLES, respond
 from jobsvc.http.limits import TOO_MANY_WAIT

@@ -17,6 +17,7 @@ from jobsvc.http.call import respond
 from jobsvc.http.problems import NotFound
 from jobsvc.http.revocations import Revocation
 from jobsvc.http.shapes import EventsAnswer, HeadAnswer, ProjectionsAnswer, RebuildBegun, RevokeAnswer, Standing
+from jobsvc.http.standings import observe
 from jobsvc.memory import INLINE
 from jobsvc.operate.views import INLINE_NAMES, rebuild
 from jobsvc.resource import encode, event_resource
@@ -162,5 +163,6 @@ async def metrics(call: Call) -> web.Response:
     gauges.store_ready.set(1 if service.ledger.accepting else 0)
     for one in service.runner.standings.values():
         gauges.projection_lag.labels(one.name).set(service.ledger.memory.position - one.position)
-    gauges.ring_bytes.set(service.feed.ring_bytes)
+    gauges.ring_bytes.set(service.feed.ring.bytes)
+    observe(service)
     return web.Response(body=gauges.exposition(), headers={"Content-Type": gauges.content_type})

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from jobsvc.http import jobs, operators, pages, reference, sessions, workers
+from jobsvc.http import jobs, operators, pages, reference, sessions, standings, workers
 from jobsvc.http.edge import Route
 
 if TYPE_CHECKING:
@@ -82,6 +82,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         query=frozenset({"after", "limit", "job", "type"}),
     ),
     Route("GET", "/api/log/head", _OPERATORS, operators.head, "The end of the log."),
+    Route("GET", "/api/streams", _OPERATORS | {"viewer"}, standings.streams, "How the open streams stand."),
     Route("GET", "/api/projections", _OPERATORS | {"viewer"}, operators.projections, "How far each view is."),
     Route("POST", "/api/projections/{name}/rebuild", _OPERATORS, operators.rebuild_projection, "A view anew."),
     Route("POST", "/api/operator/revoke", _OPERATORS, operators.revoke, "Whose tokens count no more."),

@@ -94,7 +94,7 @@ class Protocol(web.RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The connection is counted; one too many is told so, and closed before it has cost a task."""
-        if self._server.connected >= self._server.connections_max:
+        if self._server.connected + self._server.service.streams.freed >= self._server.connections_max:
             self.close()
             cast("asyncio.Transport", transport).write(_FULL)
             transport.close()

@@ -156,6 +156,38 @@ class HeadAnswer(Struct, frozen=True):
     epoch: str
 
 
+class OpenStream(Struct, frozen=True):
+    """One open stream; ``lag`` is in events of the log, whosever they are."""
+
+    principal: str
+    transport: str
+    state: str
+    position: int
+    lag: int
+    buffered_bytes: int
+    age_s: float
+
+
+class StreamsAnswer(Struct, frozen=True):
+    """
+    All open streams.
+
+    ``catch_ups``, ``resets``, ``byes``, ``cuts`` and ``bytes`` are sums since the service started. ``streams`` lists up
+    to as many as were asked for, those furthest behind first.
+    """
+
+    open: int
+    by_transport: dict[str, int]
+    by_state: dict[str, int]
+    lag_max: int
+    catch_ups: int
+    resets: dict[str, int]
+    byes: dict[str, int]
+    cuts: int
+    bytes: int
+    streams: list[OpenStream]
+
+
 class Standing(Struct, frozen=True):
     """How far a view is."""
 

@@ -40,6 +40,7 @@ TABLE: Final[dict[tuple[str, str], str]] = {
     ("POST", "/api/worker/jobs/{id}/release"):  "401   403   403   403   403   200   403   200",
     ("GET", "/api/log"):                        "401   403   403   403   403   403   403   200",
     ("GET", "/api/log/head"):                   "401   403   403   403   403   403   403   200",
+    ("GET", "/api/streams"):                    "401   403   403   403   403   403   200   200",
     ("GET", "/api/projections"):                "401   403   403   403   403   403   200   200",
     ("POST", "/api/projections/{name}/rebuild"): "401  403   403   403   403   403   403   200",
     ("POST", "/api/operator/revoke"):           "401   403   403   403   403   403   403   200",

@@ -11,6 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from jobsvc.answers import Answer, MarkRequest
+from jobsvc.channel import Scope
 from jobsvc.desk import Limits
 from jobsvc.domain import commands as c
 from jobsvc.domain.errors import (
@@ -24,7 +25,6 @@ from jobsvc.domain.errors import (
     TooManyActive,
 )
 from jobsvc.domain.words import Principal
-from jobsvc.feed import Scope
 from jobsvc.store.sqlite import SqliteStore
 from tests.ledger.rig import Rig, cancel, claim, complete, fail, release, together
 

@@ -14,8 +14,8 @@ from jobsvc import ledger as ledger_module
 from jobsvc.answers import Answer, MarkRequest
 from jobsvc.desk import Limits
 from jobsvc.domain.errors import StoreDown
-from jobsvc.feed import Scope
 from jobsvc.store.sqlite import SqliteStore
+from tests.ledger.reading import Reader
 from tests.ledger.rig import Rig, complete, progress, together
 from tests.store.failing_driver import FailingConnect, When
 
@@ -149,17 +149,18 @@ async def test_a_commit_that_happened_although_reported_failed_is_shown_once(tmp
     """
     broken = await Broken(tmp_path / "log.db").opened()
     rig = broken.rig
-    reader, _ = rig.feed.open(Scope())
+    reader = Reader(rig)
     commit = (await _statements_of(broken, key="key")).index("COMMIT")
-    await reader.read(1_000)
+    await reader.settled()
+    before = len(reader.told)
     broken.failing.arm(commit, when="after")
 
     told = await together(rig.execute(rig.create("key")))
     await broken.recovered()
 
-    shown = await reader.read(1_000)
+    shown = (await reader.settled()).told[before:]
     assert isinstance(told[0], StoreDown)
-    assert [("job.created", "key")] == [(one.change.event.type, one.change.job.key) for one in shown]
+    assert [("job.created", "key")] == [(one["type"], one["job"]["key"]) for one in shown]
     assert "attached" == (await rig.execute(rig.create("key"))).outcome
     await rig.close()
 

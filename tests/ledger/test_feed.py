@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from msgspec.structs import replace
 
+from jobsvc.channel import Scope
 from jobsvc.domain import commands as c
 from jobsvc.domain.events import EventType, Terms
 from jobsvc.domain.moments import SECOND_US
-from jobsvc.feed import Feed, Scope
+from jobsvc.feed import Feed
+from tests.ledger.reading import Reader, active_of
 from tests.ledger.rig import (
     LEASE_US,
     OPERATOR,
@@ -31,30 +32,6 @@ from tests.ledger.rig import (
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from jobsvc.feed import Reader
-    from jobsvc.framing import EncodedChange
-
-ALL = Scope()
-
-
-async def read_all(reader: Reader, *, limit: int = 100) -> list[EncodedChange]:
-    """
-    All that *reader* gets until it has caught up.
-    """
-    found: list[EncodedChange] = []
-    for _ in range(10_000):
-        found += await reader.read(limit)
-        if reader.caught_up:
-            return found
-    raise AssertionError("a reader never catches up")
-
-
-def positions(found: list[EncodedChange]) -> list[int]:
-    """
-    Where in the log they stand.
-    """
-    return [one.change.event.position for one in found]
 
 
 def ringless(rig: Rig) -> Feed:
@@ -104,19 +81,18 @@ async def everything(rig: Rig) -> None:
 
 async def test_ring_and_store_give_the_same_frames_for_every_type_of_event(rig: Rig) -> None:
     """
-    Byte for byte, as events and as lines, whichever way a reader came.
+    Byte for byte, whichever way a reader came.
     """
     await everything(rig)
-    from_ring, _ = rig.feed.open(ALL, after=0)
-    from_store, _ = ringless(rig).open(ALL, after=0)
+    await rig.execute(progress(await rig.held("last"), 1))
 
-    ring, store = await read_all(from_ring), await read_all(from_store, limit=7)
+    ring = await Reader(rig, after=0).settled()
+    store = await Reader(rig, after=0, feed=ringless(rig)).settled()
 
     expected = set(EventType.__args__) - {"job.erased"}  # type: ignore[attr-defined]  # a Literal's own
-    assert expected == {one.change.event.type for one in ring}
-    assert [one.sse() for one in ring] == [one.sse() for one in store]
-    assert [one.line() for one in ring] == [one.line() for one in store]
-    assert [one.change for one in ring] == [one.change for one in store]
+    assert expected == set(ring.types)
+    assert ring.lines[1:] == store.lines[1:]
+    assert active_of(rig) == ring.jobs == store.jobs
 
 
 @pytest.mark.parametrize("owner", ["user:a", "user:b"])
@@ -127,28 +103,27 @@ async def test_ring_and_store_show_an_owner_the_same(rig: Rig, owner: str) -> No
     await everything(rig)
     scope = Scope(owner=owner)
 
-    ring = await read_all(rig.feed.open(scope, after=0)[0])
-    store = await read_all(ringless(rig).open(scope, after=0)[0], limit=3)
+    ring = await Reader(rig, scope, after=0).settled()
+    store = await Reader(rig, scope, after=0, feed=ringless(rig)).settled()
 
-    assert [one.sse() for one in ring] == [one.sse() for one in store]
-    assert {owner} == {one.change.job.owner for one in ring}
+    assert ring.lines[1:] == store.lines[1:]
+    assert {owner} == {one["job"]["owner"] for one in ring.told}
 
 
 async def test_the_owner_before_sees_a_job_go(rig: Rig) -> None:
     """
     A change of owner is shown to both, once; what comes after only to the new one.
     """
-    before, _ = rig.feed.open(Scope(owner="guest:g"))
-    after, _ = rig.feed.open(Scope(owner="user:b"))
+    before, after = Reader(rig, Scope(owner="guest:g")), Reader(rig, Scope(owner="user:b"))
     job = await rig.made("moves", owner="guest:g")
     await rig.execute(c.ChangeOwner(job.id, OPERATOR, "user:b"))
     await rig.execute(cancel(job))
 
-    seen_before, seen_after = await read_all(before), await read_all(after)
+    await before.settled()
+    await after.settled()
 
-    assert ["job.created", "job.owner_changed"] == [one.change.event.type for one in seen_before]
-    assert ["job.owner_changed", "job.cancelled"] == [one.change.event.type for one in seen_after]
-    assert "guest:g" == seen_before[1].change.previous_owner
+    assert ["job.created", "job.owner_changed"] == before.types
+    assert ["job.owner_changed", "job.cancelled"] == after.types
 
 
 async def test_filters_of_kind_and_job_hold_from_ring_and_store(rig: Rig) -> None:
@@ -167,8 +142,8 @@ async def test_filters_of_kind_and_job_hold_from_ring_and_store(rig: Rig) -> Non
     ]
 
     for scope, expected in scopes:
-        assert expected == positions(await read_all(rig.feed.open(scope, after=0)[0]))
-        assert expected == positions(await read_all(ringless(rig).open(scope, after=0)[0], limit=2))
+        assert expected == (await Reader(rig, scope, after=0).settled()).positions
+        assert expected == (await Reader(rig, scope, after=0, feed=ringless(rig)).settled()).positions
 
 
 async def test_a_snapshot_and_its_registration_are_one_act(rig: Rig) -> None:
@@ -183,14 +158,11 @@ async def test_a_snapshot_and_its_registration_are_one_act(rig: Rig) -> None:
         queued = asyncio.gather(*asking)
         for _ in range(turn % 7):
             await asyncio.sleep(0)
-        opened.append(rig.feed.open(ALL))
+        opened.append(Reader(rig))
         await queued
 
-    for reader, jobs in opened:
-        shown = {job.id: job for job in jobs}
-        for one in await read_all(reader, limit=5):
-            shown[one.change.job.id] = one.change.job
-        assert {job_id: job for job_id, job in shown.items() if job.active} == rig.ledger.memory.jobs
+    for reader in opened:
+        assert active_of(rig) == (await reader.settled()).jobs
 
 
 async def test_a_reader_below_the_ring_misses_nothing_between_foreign_events(tmp_path: Path) -> None:
@@ -198,64 +170,85 @@ async def test_a_reader_below_the_ring_misses_nothing_between_foreign_events(tmp
     Few events of one owner among many of others, in a ring of five: each is told once, whenever it is read.
     """
     rig = await Rig(tmp_path / "log.db", ring_events_max=5).open()
-    slow, _ = rig.feed.open(Scope(owner="user:a"))
+    slow = Reader(rig, Scope(owner="user:a"), room_for=4)
     expected = []
     for turn in range(60):
         await together(*(rig.execute(rig.create(owner="user:b")) for _ in range(turn % 8)))
         if turn % 5 == 0:
             expected.append((await rig.made()).position)
 
-    assert expected == positions(await read_all(slow, limit=2))
-    assert len(rig.feed._ring) == 5  # noqa: SLF001  # the bound is the promise
+    slow.give_room()
+    await slow.settled()
+
+    assert expected == slow.positions
+    assert len(rig.feed.ring) == 5
     await rig.close()
 
 
 async def test_a_reader_that_is_caught_up_has_its_place_at_the_head(rig: Rig) -> None:
     """
-    Foreign events move its place on without a frame; a wait ends when something is in scope and not before.
+    Foreign events move its place on without a frame.
     """
-    reader, _ = rig.feed.open(Scope(owner="user:a"))
-    waiting = asyncio.create_task(reader.wait(30))
-    await asyncio.sleep(0)
-
+    reader = Reader(rig, Scope(owner="user:a"))
     await rig.made(owner="user:b")
-    still, place = waiting.done(), reader.place
-    job = await rig.made()
+    foreign = reader.connection.place
 
-    assert (False, 1) == (still, place)
-    assert await waiting
-    assert 1 == reader.place
-    assert [job.position] == positions(await read_all(reader))
-    assert 2 == reader.place
-    rig.feed.close(reader)
-    rig.feed.close(reader) if len(rig.feed) else None
+    job = await rig.made()
+    await reader.settled()
+
+    assert 1 == foreign
+    assert [job.position] == reader.positions
+    assert 2 == reader.connection.place
+    await reader.close()
     assert 0 == len(rig.feed)
 
 
-async def test_a_farewell_ends_a_wait(rig: Rig) -> None:
+async def test_a_farewell_comes_after_what_was_published_before_it(rig: Rig) -> None:
     """
-    The first reason stands.
+    The first reason stands, and nothing that had happened is held back.
     """
-    reader, _ = rig.feed.open(ALL)
-    waiting = asyncio.create_task(reader.wait(30))
-    await asyncio.sleep(0)
+    reader = Reader(rig)
+    job = await rig.made()
 
-    reader.dismiss("drain")
-    reader.dismiss("overload")
+    reader.connection.dismiss("drain")
+    reader.connection.dismiss("overload")
 
-    assert await waiting
-    assert "drain" == reader.farewell
+    assert [job.position] == reader.positions
+    assert ["job", "bye"] == [frame["event"] for frame in reader.frames[-2:]]
+    assert {"reason": "drain"} == reader.frames[-1]["data"]
 
 
-class Reading:
+async def test_members_of_a_channel_are_told_the_same_whatever_their_pace(rig: Rig) -> None:
     """
-    A reader, where it began, and what it was given so far.
+    One that has little room and one that has none for long get what the quick one got, in order, once.
     """
+    quick, slow, idle = Reader(rig), Reader(rig, room_for=4), Reader(rig, room_for=3)
+    for turn in range(40):
+        await together(*(rig.execute(rig.create()) for _ in range(turn % 4)))
+        slow.give_room(turn % 2)
 
-    def __init__(self, reader: Reader) -> None:
-        self.reader = reader
-        self.began = reader.place
-        self.given: list[int] = []
+    for one in (slow, idle):
+        one.give_room()
+        await one.settled()
+    await quick.settled()
+
+    assert quick.positions == slow.positions == idle.positions == [*range(1, rig.feed.position + 1)]
+    assert quick.jobs == slow.jobs == idle.jobs == active_of(rig)
+
+
+async def test_progress_of_which_more_is_known_is_left_out(rig: Rig) -> None:
+    """
+    A reader that comes late is told the states, and of progress only what still stands.
+    """
+    job = await rig.held("key")
+    for percent in (10, 20, 30):
+        await rig.execute(progress(job, percent))
+        rig.clock.advance(SECOND_US)
+
+    reader = await Reader(rig, after=0).settled()
+
+    assert ["job.created", "job.started", "job.progressed"] == reader.types
+    assert 30 == reader.told[-1]["job"]["progress"]["percent"]
 
 
 @given(st.integers(0, 2**32))
@@ -263,30 +256,32 @@ class Reading:
 def test_every_reader_gets_exactly_what_it_may_see(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
     """
     Readers of every scope open anywhere, read a little now and then or not for long, while commits go on: each gets
-    exactly the events in its scope above its position, in order, and "caught up" is never said too early.
+    exactly the events in its scope above its position, in order, and "ready" is never said too early.
     """
     asyncio.run(_interleaved(tmp_path_factory.mktemp("feed") / "log.db", random.Random(seed)))
 
 
 async def _interleaved(path: Path, chance: random.Random) -> None:
     rig = await Rig(path, ring_events_max=chance.randint(1, 12)).open()
-    readings: list[Reading] = []
+    readers: list[Reader] = []
     for _ in range(chance.randint(10, 60)):
         match chance.randrange(4):
             case 0:
-                readings.append(Reading(_opened(rig, chance)))
-            case 1 if readings:
+                readers.append(_opened(rig, chance))
+            case 1 if readers:
                 # A store's page is awaited while commits go on.
-                reading = chance.choice(readings)
-                await together(_read(rig, reading, limit=chance.randint(1, 6)), *_acts(rig, chance))
+                chance.choice(readers).give_room(chance.randint(1, 6))
+                await together(*_acts(rig, chance))
             case _:
                 await together(*_acts(rig, chance))
-        for reading in readings:
-            _check_caught_up(rig, reading)
-    for reading in readings:
-        while not reading.reader.caught_up:
-            await _read(rig, reading, limit=3)
-        assert _in_scope(rig, reading) == reading.given
+        for reader in readers:
+            _check(rig, reader)
+    for reader in readers:
+        reader.give_room()
+        await reader.settled()
+        assert _in_scope(rig, reader) == reader.positions
+        assert rig.feed.position == reader.connection.place
+        await reader.close()
     await rig.check()
     await rig.close()
 
@@ -300,7 +295,7 @@ def _opened(rig: Rig, chance: random.Random) -> Reader:
         else frozenset(),
     )
     after = chance.choice([None, chance.randint(0, rig.feed.position)])
-    return rig.feed.open(scope, after=after)[0]
+    return Reader(rig, scope, after=after, room_for=chance.randint(0, 8))
 
 
 def _acts(rig: Rig, chance: random.Random) -> list[object]:
@@ -314,36 +309,75 @@ def _acts(rig: Rig, chance: random.Random) -> list[object]:
     return acts
 
 
-async def _read(rig: Rig, reading: Reading, *, limit: int) -> None:
-    reading.given += positions(list(await reading.reader.read(limit)))
-    _check_caught_up(rig, reading)
-
-
-def _in_scope(rig: Rig, reading: Reading) -> list[int]:
-    scope, began = reading.reader.scope, reading.began
+def _in_scope(rig: Rig, reader: Reader) -> list[int]:
+    scope = reader.connection.channel.scope
     return [
-        change.event.position for change in rig.changes if change.event.position > began and scope.shows_change(change)
+        change.event.position
+        for change in rig.changes
+        if change.event.position > reader.began and scope.shows_change(change)
     ]
 
 
-def _check_caught_up(rig: Rig, reading: Reading) -> None:
-    if reading.reader.caught_up:
-        assert _in_scope(rig, reading) == reading.given
+def _check(rig: Rig, reader: Reader) -> None:
+    """
+    What it was told is where what it may see begins; all of it, if it stands live with nothing on its way.
+    """
+    expected = _in_scope(rig, reader)
+    assert expected[: len(reader.positions)] == reader.positions
+    if reader.connection.state == "live" and reader.connection.channel.quiet is None:
+        assert expected == reader.positions
 
 
 async def test_the_digest_follows_versions(rig: Rig) -> None:
     """
     It is nothing for nothing, changes with every event in scope, and comes back when the job has ended.
     """
-    digests = [rig.feed.digest(ALL)]
-    job = await rig.made("key")
-    digests.append(rig.feed.digest(ALL))
+    own, foreign = Reader(rig).connection.channel, Reader(rig, Scope(owner="user:b")).connection.channel
+    digests = [own.digest()]
+    await rig.made("key")
+    digests.append(own.digest())
     (held,) = (await rig.claim()).jobs
-    digests.append(rig.feed.digest(ALL))
-    foreign = rig.feed.digest(Scope(owner="user:b"))
+    digests.append(own.digest())
+    late = Reader(rig, Scope(owner="user:a")).connection.channel.digest()
+    untouched = foreign.digest()
     await rig.execute(complete(held))
-    digests.append(rig.feed.digest(ALL))
+    digests.append(own.digest())
 
-    assert "00000000" == digests[0] == digests[3] == foreign
+    assert "00000000" == digests[0] == digests[3] == untouched
+    assert late == digests[2]
     assert 3 == len(set(digests))
-    assert replace(job, version=1) == job
+
+
+async def test_the_digest_follows_a_job_to_its_new_owner(rig: Rig) -> None:
+    """
+    It leaves the one's and enters the other's, and is what a reader that begins now would compute.
+    """
+    before, after = Reader(rig, Scope(owner="guest:g")), Reader(rig, Scope(owner="user:b"))
+    await rig.made("stays", owner="user:b")
+    job = await rig.made("moves", owner="guest:g")
+
+    await rig.execute(c.ChangeOwner(job.id, OPERATOR, "user:b"))
+
+    fresh = Reader(rig, Scope(owner="user:b", kinds=frozenset("k"))).connection.channel.digest()
+    assert "00000000" == before.connection.channel.digest()
+    assert fresh == after.connection.channel.digest()
+
+
+async def test_a_long_list_is_hashed_in_slices_while_commits_go_on(rig: Rig) -> None:
+    """
+    Until it is whole there is no digest; then it is as of the newest commit.
+    """
+    await together(*(rig.execute(rig.create()) for _ in range(200)))
+    reader = Reader(rig)
+    at_first = reader.connection.channel.digest()
+    await rig.execute(cancel(next(iter(rig.ledger.memory.jobs.values()))))
+    await rig.made()
+    while reader.connection.channel.digest() is None:  # noqa: ASYNC110  # turns of the loop, until a state
+        await asyncio.sleep(0)
+
+    fresh = Reader(rig, Scope(kinds=frozenset("k")))
+    while fresh.connection.channel.digest() is None:  # noqa: ASYNC110  # turns of the loop, until a state
+        await asyncio.sleep(0)
+
+    assert at_first is None
+    assert fresh.connection.channel.digest() == reader.connection.channel.digest()

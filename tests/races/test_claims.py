@@ -7,10 +7,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from jobsvc.answers import Answer, TakenOver
+from jobsvc.channel import Scope
 from jobsvc.domain import commands as c
 from jobsvc.domain.errors import DuplicateActiveJob, InvalidCommand, SpentGuest
 from jobsvc.domain.words import Principal
-from jobsvc.feed import Scope
+from tests.ledger.reading import Reader
 from tests.ledger.rig import as_guest, cancel, complete, handed_over, take_over
 from tests.races.schedule import Gone
 
@@ -52,7 +53,7 @@ async def test_a_claim_leaves_the_guest_nothing_whatever_was_under_way(explore: 
         guest, other = _guest(play), f"{play.owner}-b"
         held = await play.held("held", owner=guest)
         waits = await play.made("waits", owner=guest)
-        reader, _ = play.rig.feed.open(Scope(guest))
+        reader = Reader(play.rig, Scope(guest))
 
         *claims, ended, _, first, second = await play.run(
             _claims(play, play.owner),
@@ -70,11 +71,12 @@ async def test_a_claim_leaves_the_guest_nothing_whatever_was_under_way(explore: 
         assert isinstance(ended, Answer)
         for told in (first, second):
             assert isinstance(told, (Answer, SpentGuest)), told
-        seen = [one.change for one in await reader.read(100)]
-        moved = {change.job.id for change in seen if change.previous_owner == guest}
+        seen = (await reader.settled()).told
+        moved = {told["job"]["id"] for told in seen if told["type"] == "job.owner_changed"}
         born = {told.job.id for told in (first, second) if isinstance(told, Answer)}
         assert {held.id, waits.id} | born == moved
         assert guest not in play.rig.ledger.memory.by_owner
+        await reader.close()
 
     await explore(race)
 

@@ -9,21 +9,22 @@ from typing import TYPE_CHECKING, Any, cast
 
 from msgspec import json
 
+from jobsvc.channel import Scope
 from jobsvc.domain.errors import Conflict, StoreDown
-from jobsvc.feed import Scope
 from jobsvc.http import workers
 from jobsvc.http.limits import Limits
 from jobsvc.settings import Settings
 from projections.counts import Count, Counts
 from projections.runner import catch_up, replay
+from tests.ledger.reading import Reader, active_of
 from tests.ledger.rig import claim, complete, progress
 from tests.races.schedule import Gone
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
 
+    from jobsvc.changes import Change
     from jobsvc.domain.job import Job
-    from jobsvc.feed import Reader
     from jobsvc.http.call import Call
     from tests.races.conftest import Explore
     from tests.races.schedule import Play
@@ -36,11 +37,11 @@ async def test_a_reader_that_comes_at_any_moment_misses_nothing(explore: Explore
 
     async def race(play: Play) -> None:
         held = await play.held("held")
-        opened: list[tuple[Reader, list[Job]]] = []
+        opened: list[Reader] = []
 
         async def comes() -> None:
             await play.turn("reader comes")
-            opened.append(play.rig.feed.open(Scope(play.owner)))
+            opened.append(Reader(play.rig, Scope(play.owner)))
 
         await play.run(
             *(comes() for _ in range(3)),
@@ -50,21 +51,26 @@ async def test_a_reader_that_comes_at_any_moment_misses_nothing(explore: Explore
             play.asks(play.create("other")),
         )
 
-        for reader, snapshot in opened:
-            await _check_reader(play, reader, snapshot)
+        for reader in opened:
+            await _check_reader(play, await reader.settled())
 
     await explore(race)
 
 
-async def _check_reader(play: Play, reader: Reader, snapshot: list[Job]) -> None:
-    began_at, shown = reader.position, {job.id: job for job in snapshot}
-    assert all(job.position <= began_at for job in snapshot)
-    changes = [one.change for one in await reader.read(100)]
-    assert [*range(began_at + 1, play.rig.feed.position + 1)] == [change.event.position for change in changes]
-    for change in changes:
-        shown[change.job.id] = change.job
-    assert {job_id: job for job_id, job in shown.items() if job.active} == play.rig.ledger.memory.jobs
-    play.rig.feed.close(reader)
+async def _check_reader(play: Play, reader: Reader) -> None:
+    untold = set(range(reader.began + 1, play.rig.feed.position + 1)) - set(reader.positions)
+    assert {change.event.position for change in play.rig.changes if _is_superseded(play, change)} >= untold
+    assert sorted(set(reader.positions)) == reader.positions
+    assert active_of(play.rig) == reader.jobs
+    await reader.close()
+
+
+def _is_superseded(play: Play, change: Change) -> bool:
+    """
+    Progress of which more is known by now.
+    """
+    standing = play.rig.ledger.memory.jobs.get(change.job.id)
+    return change.event.type == "job.progressed" and (standing is None or standing.version > change.event.version)
 
 
 async def test_a_caller_that_hangs_up_leaves_its_job_to_be_done(explore: Explore) -> None:

@@ -1,0 +1,226 @@
+"""
+The wire: a stream's end of a transport, once the request that began it has been dealt with.
+
+aiohttp parses the request; then the transport is given a protocol of ours, and aiohttp is told that its connection is
+gone. Its parser, request, response and tasks are freed, and an idle stream is a transport and two small objects. This
+leans on two things of aiohttp that it does not promise: its protocol's ``transport`` attribute, and what its
+``connection_lost`` does. So `HandOver.works` tries it on a pair
+of sockets first; where it does not work, the handler stays, parked, and all else is the same.
+
+What must never live here: what is written, or when.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import TYPE_CHECKING, Final
+
+from aiohttp import web
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from jobsvc.http.connection import Connection
+
+_LAST_CHUNK: Final = b"0\r\n\r\n"
+_TRIED_S: Final = 2.0
+
+
+class Written:
+    """How many bytes were written to streams, all together."""
+
+    __slots__ = ("bytes",)
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+
+class Wire(asyncio.Protocol):
+    """
+    The sink of a connection that lasts. What the client sends is not read for its meaning.
+
+    Attributes:
+        room: False while the reader has not taken what was written, beyond the water marks.
+        connection: Who writes; set before the wire is begun.
+    """
+
+    __slots__ = ("_chunked", "_transport", "_when_lost", "_written", "connection", "room")
+
+    def __init__(self, written: Written, *, chunked: bool) -> None:
+        self._written = written
+        self._chunked = chunked
+        self._transport: asyncio.Transport | None = None
+        self._when_lost: Callable[[BaseException | None], None] | None = None
+        self.connection: Connection | None = None
+        self.room = False
+
+    def begin(self, transport: asyncio.Transport, *, high: int, low: int) -> None:
+        """What is written from now on goes to *transport*, which tells this protocol what becomes of it."""
+        self._transport = transport
+        self.room = True
+        transport.set_protocol(self)
+        transport.set_write_buffer_limits(high=high, low=low)
+
+    # The connection's side
+
+    @property
+    def buffered(self) -> int:
+        """Bytes that wait for the reader in this process."""
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
+
+    def write(self, content: bytes, *, news: bool) -> None:
+        """*content* is on its way."""
+        del news
+        if self._transport is not None:
+            self._written.bytes += len(content)
+            self._transport.write(content)
+
+    def full(self) -> None:
+        """Whoever waits for room is told by ``resume_writing``."""
+
+    def finish(self) -> None:
+        """The answer is whole; the transport closes when the reader has taken what was written."""
+        if self._transport is not None:
+            if self._chunked:
+                self._transport.write(_LAST_CHUNK)
+            self.room = False
+            self._transport.close()
+
+    def abort(self) -> None:
+        """The transport is closed, whatever was not taken."""
+        if self._transport is not None:
+            self.room = False
+            self._transport.abort()
+
+    # The transport's side
+
+    def pause_writing(self) -> None:
+        """The reader is behind."""
+        self.room = False
+
+    def resume_writing(self) -> None:
+        """It has taken most of it."""
+        self.room = True
+        if self.connection is not None:
+            self.connection.advance()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The reader is gone."""
+        self.room = False
+        self._transport = None
+        if self._when_lost is not None:
+            self._when_lost(exc)
+        if self.connection is not None:
+            self.connection.lost()
+            self.connection = None
+
+    def when_lost(self, tell: Callable[[BaseException | None], None]) -> None:
+        """*tell* hears of the transport's end too."""
+        self._when_lost = tell
+
+
+class Streamed(web.StreamResponse):
+    """An answer of which aiohttp writes the head, and the wire all the rest. Its connection is not used again."""
+
+    def __init__(self, *, headers: Mapping[str, str]) -> None:
+        super().__init__(headers=headers)
+        self.force_close()
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Nothing is written here."""
+        del data
+
+
+class HandOver:
+    """
+    How a request's transport becomes a wire: freed of aiohttp, or with its handler parked.
+
+    Attributes:
+        freed: How many transports there are that aiohttp knows nothing of any more.
+    """
+
+    def __init__(self, *, frees: bool) -> None:
+        self._frees = frees
+        self.freed = 0
+
+    async def begin(self, request: web.BaseRequest, wire: Wire, *, high: int, low: int) -> None:
+        """
+        *wire* writes to the transport of *request*.
+
+        Raises:
+            ConnectionResetError: The client has gone.
+        """
+        await request.read()
+        transport = request.transport
+        if transport is None or transport.is_closing():
+            raise ConnectionResetError
+        wire.begin(transport, high=high, low=low)
+
+    async def leave(self, request: web.BaseRequest, wire: Wire) -> None:
+        """Aiohttp is done with *request*; the answer goes on, here until it ends, or after this returns."""
+        protocol = request.protocol
+        if self._frees:
+            self.freed += 1
+            wire.when_lost(self._gone)
+            protocol.transport = None
+            protocol.connection_lost(None)
+            return
+        ended = asyncio.get_running_loop().create_future()
+
+        def end(exc: BaseException | None) -> None:
+            protocol.connection_lost(exc)
+            if not ended.done():
+                ended.set_result(None)
+
+        wire.when_lost(end)
+        await ended
+
+    def _gone(self, exc: BaseException | None) -> None:
+        del exc
+        self.freed -= 1
+
+    @staticmethod
+    async def works() -> bool:
+        """True if freeing does, with this aiohttp and this event loop: tried on a pair of sockets, in a millisecond."""
+        try:
+            async with asyncio.timeout(_TRIED_S):
+                return await _try()
+        except Exception:  # noqa: BLE001  # whatever goes wrong, it does not work
+            return False
+
+
+async def _try() -> bool:
+    """One request over a pair of sockets: what is written after the hand-over arrives, and nobody is left behind."""
+    loop = asyncio.get_running_loop()
+    ours, theirs = socket.socketpair()
+    wires: list[Wire] = []
+    over = HandOver(frees=True)
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        response = Streamed(headers={})
+        await response.prepare(request)
+        wire = Wire(Written(), chunked=True)
+        wires.append(wire)
+        await over.begin(request, wire, high=16_384, low=4_096)
+        wire.write(b"first", news=True)
+        await over.leave(request, wire)
+        return response
+
+    server = web.Server(answer)
+    before = asyncio.all_tasks()
+    transport, _ = await loop.create_connection(server, sock=ours)
+    reader, writer = await asyncio.open_connection(sock=theirs)
+    try:
+        writer.write(b"GET / HTTP/1.1\r\nHost: self\r\n\r\n")
+        await reader.readuntil(b"\r\n\r\n")
+        arrived = await reader.readexactly(5)
+        while server.connections or asyncio.all_tasks() - before:  # noqa: ASYNC110  # aiohttp has no event for it
+            await asyncio.sleep(0)
+        wires[0].write(b"second", news=True)
+        wires[0].finish()
+        arrived += await reader.read()
+        return arrived == b"firstsecond" + _LAST_CHUNK
+    finally:
+        writer.close()
+        transport.abort()

@@ -1,0 +1,105 @@
+"""
+The timer wheel: everyone who is to be woken some time, in buckets of one tick, with one timer for all of them.
+
+A connection that waits costs an entry in a bucket, not a timer of its own: twenty thousand idle streams are one timer.
+Being late by up to a tick is the price. (Source: Varghese and Lauck, Hashed and Hierarchical Timing Wheels, 1987.)
+"""
+
+from __future__ import annotations
+
+import asyncio
+from heapq import heappop, heappush
+from typing import TYPE_CHECKING, Final, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from jobsvc.slices import Slices
+
+UNSET: Final = -1
+"""The ``slot`` of what stands in no bucket."""
+
+
+class Timed(Protocol):
+    """
+    What can be woken. ``slot`` is the wheel's own: where it stands, or UNSET.
+    """
+
+    slot: int
+
+    def on_time(self) -> None:
+        """
+        Its time has come; it stands in no bucket now, and puts itself there again if it is to be woken again.
+        """
+        ...
+
+
+class Wheel:
+    """
+    Who is woken when. Needs a running loop from the first ``put`` on.
+
+    Cost: a put or drop is O(1), and each tick costs those whose time has come.
+    """
+
+    def __init__(self, slices: Slices, *, tick_s: float) -> None:
+        self._slices = slices
+        self._tick_s = tick_s
+        self._buckets: dict[int, set[Timed]] = {}
+        self._slots: list[int] = []
+        self._timer: asyncio.TimerHandle | None = None
+
+    def put(self, one: Timed, due_s: float) -> None:
+        """
+        *one* is woken at *due_s* of the loop's clock, or up to a tick later; no earlier time holds any more.
+        """
+        slot = int(due_s / self._tick_s) + 1
+        if slot == one.slot:
+            return
+        self.drop(one)
+        one.slot = slot
+        bucket = self._buckets.get(slot)
+        if bucket is None:
+            bucket = self._buckets[slot] = set()
+            heappush(self._slots, slot)
+            if self._slots[0] == slot:
+                self._schedule()
+        bucket.add(one)
+
+    def drop(self, one: Timed) -> None:
+        """
+        *one* is not woken. Dropping what stands nowhere does nothing.
+        """
+        bucket = self._buckets.get(one.slot)
+        if bucket is not None:
+            bucket.discard(one)
+        one.slot = UNSET
+
+    def stop(self) -> None:
+        """
+        Nobody is woken any more.
+        """
+        self._buckets.clear()
+        self._slots.clear()
+        self._schedule()
+
+    def _schedule(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._slots:
+            self._timer = asyncio.get_running_loop().call_at(self._slots[0] * self._tick_s, self._turn)
+
+    def _turn(self) -> None:
+        self._timer = None
+        now_s = asyncio.get_running_loop().time()
+        while self._slots and self._slots[0] * self._tick_s <= now_s:
+            self._slices.add(self._wake(self._buckets.pop(heappop(self._slots))))
+        self._schedule()
+
+    @staticmethod
+    def _wake(bucket: set[Timed]) -> Iterator[None]:
+        while bucket:
+            one = bucket.pop()
+            one.slot = UNSET
+            one.on_time()
+            yield
