@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from jobsvc.domain.words import Principal
+from jobsvc.tokens import Bearer
 from tests.http.test_sessions import cookie_of
 from tests.http.world import started
 
@@ -110,10 +112,14 @@ async def test_a_dashboard_s_code_is_no_ticket(world: World) -> None:
     A code is good for its one purpose.
     """
     ticket = await ticket_of(world.operator)
+    code, _ = world.service.identity.links.make(Bearer(Principal("operator", "dashboard"), expires_at=2**52))
 
-    answer = await world.nobody.post("/api/sessions/link", {"code": ticket})
+    answers = [
+        await world.nobody.post("/api/sessions/link", {"code": ticket}),
+        await world.nobody.get("/api/stream", ticket=code),
+    ]
 
-    assert (401, "unauthenticated") == (answer.status, answer.code)
+    assert [(401, "unauthenticated")] * 2 == [(answer.status, answer.code) for answer in answers]
 
 
 async def test_a_ticket_s_stream_ends_with_the_token_it_was_made_for(world: World) -> None:
