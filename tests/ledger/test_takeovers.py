@@ -8,18 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from jobsvc import handovers as handovers_module
 from jobsvc.desk import Limits
 from jobsvc.domain import commands as c
-from jobsvc.domain.errors import InvalidCommand
+from jobsvc.domain.errors import InvalidCommand, StoreDown
 from jobsvc.domain.words import Principal
 from jobsvc.handovers import Handovers
+from jobsvc.memory import Memory
 from jobsvc.store.sqlite import SqliteStore
 from tests.ledger.rig import Rig, complete, handed_over, progress, take_over, together
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
-    from jobsvc.store.seam import Batch, Head
+    from jobsvc.store.seam import Batch, Head, HistoryQuery, HistoryRow
 
 MANY = 1_000
 RUN_AFTER = c.Dedup(on_active="run_after")
@@ -142,3 +145,57 @@ async def test_what_was_forgotten_of_a_finished_handover_is_found_by_nobody(rig:
     assert ["guest:g"] == [mark.scope for mark in pending]
     assert [] == await rig.store.read_marks("handovers", now=rig.clock.now())
     assert 1 == await rig.store.forget_marks(expired_at=rig.clock.now())
+
+
+class StumblingStore(SqliteStore):
+    """
+    The shipped store, whose first looks into the history fail, each in its own way.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.failures: list[Exception] = [StoreDown(), RuntimeError("a fault")]
+
+    async def read_history(self, query: HistoryQuery) -> Sequence[HistoryRow]:
+        """
+        As shipped, once nothing fails any more.
+        """
+        if self.failures:
+            raise self.failures.pop(0)
+        return await super().read_history(query)
+
+
+async def test_a_handover_outlives_a_store_that_is_away_and_a_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """
+    It is tried again until it is done; only the fault is an error that somebody is told of.
+    """
+    monkeypatch.setattr(handovers_module, "_RETRY_S", 0.001)
+    store = StumblingStore(tmp_path / "log.db")
+    rig = await Rig(tmp_path / "log.db", store=store).open()
+    held = await rig.held(owner="guest:g")
+    await rig.execute(complete(held))
+    handovers = Handovers(rig.ledger, store, jobs_max=2)
+    await handovers.start()
+
+    await rig.ledger.take_over(take_over("guest:g"))
+    moved = await handovers.wait("guest:g", 30)
+
+    assert (1, "user:a") == (moved, (await rig.ledger.read_job(held.id)).owner)
+    assert ["handover.failed"] == [record.message for record in caplog.records if record.levelname == "ERROR"]
+    await handovers.stop()
+    await rig.close()
+
+
+def test_only_so_many_spent_guests_are_remembered() -> None:
+    """
+    The newest: memory is bounded however many claims there are.
+    """
+    memory = Memory()
+
+    for number in range(100_001):
+        memory.spend(f"guest:{number}")
+
+    assert 100_000 == len(memory.spent)
+    assert ("guest:0" in memory.spent, "guest:100000" in memory.spent) == (False, True)
