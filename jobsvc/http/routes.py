@@ -30,11 +30,11 @@ async def _stream(call: Call) -> web.StreamResponse:
 
 
 async def _document(call: Call) -> web.Response:
-    return reference.answer_json(call, ROUTES)
+    return await reference.answer_json(call, ROUTES)
 
 
 async def _reference(call: Call) -> web.Response:
-    return reference.answer_page(call, ROUTES)
+    return await reference.answer_page(call, ROUTES)
 
 
 ROUTES: Final[tuple[Route, ...]] = (

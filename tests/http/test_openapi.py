@@ -5,6 +5,7 @@ import re
 from typing import TYPE_CHECKING
 
 import pytest
+import schemathesis
 from click.testing import CliRunner
 
 from jobsvc.cli import main
@@ -47,6 +48,13 @@ def test_every_route_has_its_entry() -> None:
     routes = {(route.method, route.path) for route in ROUTES}
 
     assert routes == CATALOGUE.keys()
+
+
+def test_the_document_is_openapi() -> None:
+    """
+    It is what the schema of OpenAPI 3.1 says, so that any tool can read it.
+    """
+    schemathesis.openapi.from_dict(DOCUMENT).validate()
 
 
 def test_operations_have_names_of_their_own() -> None:

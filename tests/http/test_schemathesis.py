@@ -21,6 +21,10 @@ EXAMPLES: Final[dict[Role, int]] = {"operator": 12, "guest": 6, "worker": 6, "se
 """
 How many requests are made of each operation in each phase, by who makes them: who may do most, most.
 """
+PHASES: Final = "examples,fuzzing,stateful"
+"""
+Of everybody. The operator, who gets furthest, also goes through every bound of every parameter (coverage).
+"""
 PATIENCE_S: Final = 100.0
 
 
@@ -60,7 +64,8 @@ async def _schemathesis(url: str, *, role: Role, folder: Path) -> tuple[int | No
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIG), "run", f"{url}/openapi.json"),
         *("--header", f"Authorization: Bearer {token(role)}", "--seed", str(SEED), "--max-examples"),
-        *(str(EXAMPLES[role]), "--continue-on-failure", "--no-color", "--generation-database", "none"),
+        *(str(EXAMPLES[role]), "--phases", f"{PHASES},coverage" if role == "operator" else PHASES),
+        *("--continue-on-failure", "--no-color", "--generation-database", "none"),
         cwd=folder,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         stdout=asyncio.subprocess.PIPE,
