@@ -2,7 +2,7 @@
 An entry: all that the outside must know to call a route, beside what its row in the route table says.
 
 Here are the records that an entry is made of, and the parameters that several routes share. The entries themselves are
-catalogue.py's, and what is made of them openapi.py's.
+the catalogue's, and what is made of them openapi.py's.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 The routes, as data: method, path, who may call, what answers.
 
 The one table; documents, tests and the router read it. Who may do what with *which* job is not here but in the domain,
-and what a request may say and is answered stands in catalogue.py, an entry for each row.
+and what a request may say and is answered stands in catalogue, an entry for each row.
 """
 
 from __future__ import annotations

@@ -1,0 +1,148 @@
+"""
+The entries of what operators and monitors read and do.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from jobsvc.http import bodies, samples, shapes
+from jobsvc.http import entry as e
+from jobsvc.http.bodies import SCHEMAS
+from jobsvc.http.entry import Entry, Parameter, Reply
+from jobsvc.resource import Id
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_TEXT: Final = {"schema": {"type": "string"}}
+
+OPERATORS: Final[Mapping[tuple[str, str], Entry]] = {
+    ("GET", "/api/log"): Entry(
+        "readLog",
+        "Operators",
+        {
+            200: Reply(
+                "A page of the log, oldest first.",
+                shapes.EventsAnswer,
+                {"events": [samples.EVENT], "next": 1841},
+                {
+                    "application/x-ndjson": {
+                        "schema": {"type": "string", "description": "An event a line."},
+                        "x-item-schema": {"$ref": SCHEMAS + "EventResource"},
+                    }
+                },
+            )
+        },
+        parameters=(
+            e.AFTER_PLACE,
+            e.LIMIT_EVENTS,
+            Parameter("job", Id, "Events of this job only.", e.JOB_ID),
+            e.EVENT_TYPE,
+        ),
+    ),
+    ("GET", "/api/log/head"): Entry(
+        "readHead",
+        "Operators",
+        {
+            200: Reply(
+                "The end of the log.",
+                shapes.HeadAnswer,
+                {"position": 1841, "chain": samples.EVENT["chain"], "epoch": "5f0c1a9b"},
+            )
+        },
+    ),
+    ("GET", "/api/streams"): Entry(
+        "readStreams",
+        "Operators",
+        {
+            200: Reply(
+                "The sums, and those furthest behind.",
+                shapes.StreamsAnswer,
+                {
+                    "open": 1,
+                    "by_transport": {"sse": 1},
+                    "by_state": {"live": 1},
+                    "lag_max": 0,
+                    "catch_ups": 0,
+                    "resets": {},
+                    "byes": {},
+                    "cuts": 0,
+                    "bytes": 5120,
+                    "streams": [
+                        {
+                            "principal": "user:ann",
+                            "transport": "sse",
+                            "state": "live",
+                            "position": 1841,
+                            "lag": 0,
+                            "buffered_bytes": 0,
+                            "age_s": 12.5,
+                        }
+                    ],
+                },
+            )
+        },
+    ),
+    ("GET", "/api/projections"): Entry(
+        "readProjections",
+        "Operators",
+        {
+            200: Reply(
+                "How far each view is.",
+                shapes.ProjectionsAnswer,
+                {
+                    "projections": [
+                        {
+                            "name": "active",
+                            "version": 1,
+                            "inline": True,
+                            "position": 1841,
+                            "lag": 0,
+                            "failure": None,
+                        }
+                    ],
+                    "head": 1841,
+                },
+            )
+        },
+    ),
+    ("POST", "/api/projections/{name}/rebuild"): Entry(
+        "rebuildProjection",
+        "Operators",
+        {
+            200: Reply("Made anew.", shapes.RebuildAnswer, {"projection": "active", "rows": 12, "position": 1841}),
+            202: Reply("Begun.", shapes.RebuildBegun, {"projection": "counts"}),
+        },
+    ),
+    ("POST", "/api/operator/revoke"): Entry(
+        "revokeTokens",
+        "Operators",
+        {
+            200: Reply(
+                "They count no more, and the streams that they opened end.",
+                shapes.RevokeAnswer,
+                {"revoked": "user:17", "kept_until": samples.SESSION["expires_at"]},
+            )
+        },
+        bodies.RevokeBody,
+        {"subject": "user:17", "reason": "a stolen phone"},
+    ),
+    ("GET", "/healthz"): Entry(
+        "readHealth", "Operators", {200: Reply("It lives.", shapes.HealthAnswer, {"status": "alive"})}
+    ),
+    ("GET", "/readyz"): Entry(
+        "readReadiness",
+        "Operators",
+        {200: Reply("It takes work.", shapes.ReadyAnswer, {"status": "ready"})},
+        codes=("unavailable", "draining"),
+    ),
+    ("GET", "/metrics"): Entry(
+        "readMetrics",
+        "Operators",
+        {200: Reply("The metrics, as Prometheus reads them.", others={"text/plain": _TEXT})},
+        codes=("unauthenticated", "access-denied"),
+        proofs=("bearer", "none"),
+        more="For viewers and operators, unless the setting `metrics_open` says otherwise.",
+    ),
+}

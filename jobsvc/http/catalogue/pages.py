@@ -1,0 +1,33 @@
+"""
+The entries of what people read in a browser.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from jobsvc.http import entry as e
+from jobsvc.http.entry import Entry, Reply
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_TEXT: Final = {"schema": {"type": "string"}}
+
+PAGES: Final[Mapping[tuple[str, str], Entry]] = {
+    ("GET", "/"): Entry("readHome", "Pages", {200: Reply("The page.", others={"text/html": _TEXT})}),
+    ("GET", "/home.js"): Entry("readHomeScript", "Pages", {200: Reply("Script.", others={"text/javascript": _TEXT})}),
+    ("GET", "/home.css"): Entry("readHomeStyle", "Pages", {200: Reply("Style.", others={"text/css": _TEXT})}),
+    ("GET", "/openapi.json"): Entry(
+        "readDocument",
+        "Pages",
+        {
+            200: Reply(
+                "The document.", others={e.JSON: {"schema": {"type": "object"}}}, headers={"ETag": "Its digest."}
+            ),
+            304: Reply("It is known.", headers={"ETag": "Its digest."}),
+        },
+    ),
+    ("GET", "/docs"): Entry("readReference", "Pages", {200: Reply("The page.", others={"text/html": _TEXT})}),
+    ("GET", "/docs.css"): Entry("readReferenceStyle", "Pages", {200: Reply("Style.", others={"text/css": _TEXT})}),
+}
