@@ -115,7 +115,7 @@ async def running(
         revocations=revocations,
         hand_over=await _hand_over(),
     )
-    runner = Runner(store, CATCH_UP, tell=_tell_parked)
+    runner = Runner(store, CATCH_UP, tell=_tell_parked, recent=feed.ring.recent)
     await runner.start()
     ledger.on_commit.append(runner.notice)
     handovers = Handovers(ledger, store, jobs_max=settings.handover_jobs_max)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from jobsvc.domain.events import Event
     from jobsvc.framing import EncodedChange
 
 
@@ -75,6 +76,15 @@ class Ring:
         True if everything above *position* is here.
         """
         return position + 1 >= self.first
+
+    def recent(self, position: int, limit: int) -> list[Event] | None:
+        """
+        The next events above *position*, at most *limit*; None if the ring does not hold all that came since.
+        """
+        if not self.reaches(position):
+            return None
+        until = min(self.position, position + limit)
+        return [self._kept[place].change.event for place in range(position + 1, until + 1)]
 
     def after(self, position: int, owner: str | None) -> Iterator[EncodedChange]:
         """

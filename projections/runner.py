@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 Rows = dict[str, Any]
 """A projection's rows by key."""
 
+if TYPE_CHECKING:
+    Recent = Callable[[int, int], Sequence[Event] | None]
+    """The next events above a position, up to a limit, if they are at hand; None if the store has to be asked."""
+
 _NEVER: Final = -1
 """A version that no projection has: writing it makes the store forget the rows of every other."""
 
@@ -100,14 +104,22 @@ async def replay(
     return Replayed(projection.name, position, rows)
 
 
-async def catch_up(store: Store, projection: Projection, *, checkpoint: int) -> int:
+async def catch_up(store: Store, projection: Projection, *, checkpoint: int, recent: Recent | None = None) -> int:
     """
     The checkpoint of *projection* after one page of the log above *checkpoint*; the same if there was nothing.
+
+    Args:
+        store: Where rows and checkpoint stand, and the log.
+        projection: Any.
+        checkpoint: Where it stands.
+        recent: Spares the reading of what was committed a moment ago, 1.5 µs an event; committed events only.
 
     Raises:
         Conflict: Another runner moved the checkpoint; nothing was written.
     """
-    events = await store.read_events(after=checkpoint, limit=ROWS_PER_PAGE_MAX)
+    events = None if recent is None else recent(checkpoint, ROWS_PER_PAGE_MAX)
+    if events is None:
+        events = await store.read_events(after=checkpoint, limit=ROWS_PER_PAGE_MAX)
     if not events:
         return checkpoint
     keys = list({row_key(projection, event) for event in events})
@@ -151,9 +163,15 @@ class Runner:
     """
 
     def __init__(
-        self, store: Store, projections: Sequence[Projection], *, tell: Callable[[str, Exception], None]
+        self,
+        store: Store,
+        projections: Sequence[Projection],
+        *,
+        tell: Callable[[str, Exception], None],
+        recent: Recent | None = None,
     ) -> None:
         self._store = store
+        self._recent = recent
         self._by_name = {one.name: one for one in projections}
         self._tell = tell
         self._woken: dict[str, asyncio.Event] = {}
@@ -205,7 +223,7 @@ class Runner:
             woken.clear()
             resumed_from = standing.position
             try:
-                reached = await catch_up(self._store, projection, checkpoint=resumed_from)
+                reached = await catch_up(self._store, projection, checkpoint=resumed_from, recent=self._recent)
                 standing.failure = None
             except Exception as failure:  # noqa: BLE001  # the loop must outlive a projection that anyone may write
                 if not isinstance(failure, Conflict) or standing.failure is not None:

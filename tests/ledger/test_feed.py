@@ -185,6 +185,21 @@ async def test_a_reader_below_the_ring_misses_nothing_between_foreign_events(tmp
     await rig.close()
 
 
+async def test_recent_events_are_those_of_the_log_as_far_as_the_ring_reaches(tmp_path: Path) -> None:
+    """
+    Whoever follows the whole log closely is given the same events as by the store; who is further behind, none.
+    """
+    rig = await Rig(tmp_path / "log.db", ring_events_max=5).open()
+    for _ in range(8):
+        await rig.made()
+
+    assert rig.feed.ring.recent(2, 10) is None
+    assert await rig.store.read_events(after=3, limit=10) == rig.feed.ring.recent(3, 10)
+    assert await rig.store.read_events(after=4, limit=2) == rig.feed.ring.recent(4, 2)
+    assert [] == rig.feed.ring.recent(8, 10)
+    await rig.close()
+
+
 async def test_a_reader_that_is_caught_up_has_its_place_at_the_head(rig: Rig) -> None:
     """
     Foreign events move its place on without a frame.

@@ -262,6 +262,27 @@ async def _fails(store: SqliteStore) -> bool:
     return False
 
 
+async def test_what_is_at_hand_is_not_read_from_the_store_again(store: GatedStore) -> None:
+    """
+    Events that came a moment ago are taken as they are; for older ones the store is asked.
+    """
+    history = History()
+    await grow(store, history, 3)
+
+    def recent(position: int, limit: int) -> Sequence[Event] | None:
+        return history.events[position : position + limit] if position >= 3 else None
+
+    from_store = await catch_up(store, Counts(), checkpoint=0, recent=recent)
+    looks = store.looks
+    await grow(store, history, 2, first=4)
+    at_hand = await catch_up(store, Counts(), checkpoint=9, recent=recent)
+    nothing_new = await catch_up(store, Counts(), checkpoint=15, recent=recent)
+
+    assert (9, 15, 15) == (from_store, at_hand, nothing_new)
+    assert looks == store.looks
+    assert {"job.created": 5, "job.started": 5, "job.completed": 5} == await counted(store)
+
+
 async def test_a_row_that_is_none_is_dropped(store: GatedStore) -> None:
     """
     A projection that returns None has no row under that key any more.
