@@ -4,6 +4,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from jobsvc.http.bodies import check_json
+from jobsvc.http.problems import Malformed
+
 if TYPE_CHECKING:
     from tests.http.client import Answer
     from tests.http.world import World
@@ -73,6 +76,25 @@ async def test_json_of_another_shape_is_invalid(world: World, content: bytes) ->
     answer = await sent(world, content)
 
     assert (422, "invalid") == (answer.status, answer.code)
+
+
+@pytest.mark.parametrize(
+    ("content", "depth"),
+    [
+        (b'{"a":[{},[{}],"[[[["]}', 4),
+        (rb'{"a":["\"[[[[",{"]]":[]}]}', 4),
+        (b"[" + b",".join([b'{"a":[1,"{"]}'] * 9) + b"]", 3),
+        (b'{"[":{"{":"]"}}', 2),
+    ],
+)
+def test_depth_is_that_of_the_brackets_outside_strings(content: bytes, depth: int) -> None:
+    """
+    What is as deep as may be passes, with and without escapes; one level more does not.
+    """
+    check_json(content, depth_max=depth)
+
+    with pytest.raises(Malformed):
+        check_json(content, depth_max=depth - 1)
 
 
 @pytest.mark.parametrize("depth", [65, 100_000])
