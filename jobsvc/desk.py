@@ -399,8 +399,11 @@ class Desk:
 
     def _write_held(self, job_id: JobId, at: Micros, stage: Stage) -> None:
         """Progress that was held of the job is staged, if its worker still holds the job."""
-        held, job = self._held.pop(job_id, None), stage.job(job_id)
-        if held is not None and job is not None and job.lease_us is not None:
+        held = self._held.pop(job_id, None)
+        if held is None:
+            return
+        job = stage.job(job_id)
+        if job is not None and job.lease_us is not None:
             stage.add(held.event, at)
 
     def _stage_progress(self, event: NewEvent, at: Micros, stage: Stage) -> None:

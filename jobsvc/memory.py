@@ -264,32 +264,25 @@ class Stage:
 
     def add(self, new: NewEvent, at: Micros) -> Job:
         """The job after *new*, which has the next position and the next version of its stream."""
-        job = self.job(new.job_id)
-        version = 1 if job is None else job.version + 1
-        return self.take(Event(self._position + 1, new.job_id, version, at, new.facts, new.payload))
+        before = self.job(new.job_id)
+        version = 1 if before is None else before.version + 1
+        return self._take(before, Event(self._position + 1, new.job_id, version, at, new.facts, new.payload))
 
     def take(self, event: Event) -> Job:
         """The job after *event*, which is the next of the log."""
-        before = self.job(event.job_id)
-        job = self._write_active(event) or evolve(before, event)
+        return self._take(self.job(event.job_id), event)
+
+    def _take(self, before: Job | None, event: Event) -> Job:
+        job = evolve(before, event)
         self.changes.append(change(before, event, job))
         self._position = event.position
         self.last_at = event.at
+        row = ACTIVE.row(job)
+        if row is not None or (before is not None and before.active):
+            self.active[job.id] = row
         self._write_rows(event)
         self._index(before, job, event)
         return job
-
-    def _write_active(self, event: Event) -> Job | None:
-        """The row of ``active`` after *event*, which is the job itself unless that has ended: folded once."""
-        job_id = event.job_id
-        if isinstance(event.facts, Created):
-            row = self.active[job_id] = ACTIVE.apply(None, event)
-            return row
-        before = self.active[job_id] if job_id in self.active else self._memory.jobs.get(job_id)
-        row = ACTIVE.apply(before, event)
-        if row is not before:
-            self.active[job_id] = row
-        return row
 
     def _write_rows(self, event: Event) -> None:
         """The rows of the other inline views after *event*, each the return value of its projection's ``apply``."""

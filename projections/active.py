@@ -26,5 +26,8 @@ class Active:
         """The job after *event*, or None once it has ended."""
         if row is None and not isinstance(event.facts, Created):
             return None
-        job = evolve(row, event)
+        return self.row(evolve(row, event))
+
+    def row(self, job: Job) -> Job | None:
+        """The row of *job* as it stands: itself, or none once it has ended."""
         return job if job.active else None
