@@ -2,16 +2,16 @@
 The view ``history``: how to find a job among all there ever were.
 
 A row is an index entry, not the job: what the job was is folded from its events when somebody asks, so nothing is
-stored twice. Progress does not touch it.
+stored twice. It is written when the job is born and when it ends; how an active job stands is the view ``active``'s.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import replace
 
-from jobsvc.domain.events import Cancelled, Completed, Created, Erased, Expired, Failed, OwnerChanged, Progressed
+from jobsvc.domain.events import Cancelled, Completed, Created, Erased, Expired, Failed, OwnerChanged
 from jobsvc.domain.machine import next_state
 from jobsvc.domain.words import ERASED
 from jobsvc.store.seam import HistoryRow
@@ -33,15 +33,18 @@ class History:
             submission = None if payload is None else payload.submission
             owner, key = (ERASED, None) if submission is None else (submission.owner, submission.key)
             return HistoryRow(event.job_id, owner, facts.kind, key, facts.state, event.at)
-        if row is None or isinstance(facts, Progressed):
-            return row
-        state = next_state(row.state, event.type)
+        if row is None:
+            return None
         match facts:
             case Completed() | Failed() | Cancelled() | Expired():
-                return replace(row, state=state, finished_at=event.at)
+                return replace(row, state=next_state(_UNDER_WAY, event.type), finished_at=event.at)
             case OwnerChanged():
                 return replace(row, owner=ERASED if payload is None else payload.owner or ERASED)
             case Erased():
                 return None
             case _:
-                return row if state == row.state else replace(row, state=state)
+                return row
+
+
+_UNDER_WAY: Final = "running"
+"""Where every kind of end can come from; each leads to the same state from wherever it comes."""
