@@ -14,6 +14,7 @@ from __future__ import annotations
 import binascii
 import hmac
 from base64 import urlsafe_b64encode
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, cast
 
 import msgspec
@@ -229,11 +230,13 @@ _HEADER_TEXT: Final = _text(b'{"alg":"HS256","typ":"JWT"}')
 # --- Lease tokens --------------------------------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=8_192)
 def lease_token(secret: str, epoch: str, *, job_id: str, fence: int) -> str:
     """
     The right to report on a job under *fence*: the fence, readable, and a MAC over epoch, job and fence.
 
-    Never stored: the same four always give the same token. Cost: below 5 µs.
+    Never stored: the same four always give the same token. Remembered for the reports that a grant is followed by.
+    Cost: 2 µs, then 0.2 µs.
     """
     # No signed part of a bearer token holds a NUL, so neither kind of token can stand in for the other.
     proof = hmac.digest(secret.encode(), f"lease\0{epoch}\0{job_id}\0{fence}".encode(), "sha256")
