@@ -19,9 +19,9 @@ GENESIS: Final = bytes(32)
 
 SALT_BYTES: Final = 16
 
-_length = Struct(">I").pack
-_before_job = Struct(">I32sIq").pack
-_numbers = Struct(">IqIq").pack
+_before_job = Struct(">I32sIqI").pack
+_before_type = Struct(">IqI").pack
+_before_facts = Struct(">IqIqI").pack
 _digest_end = Struct(">I32s").pack
 
 
@@ -54,15 +54,11 @@ def link(
     return sha256(
         b"".join(
             (
-                _before_job(32, previous, 8, position),
-                _length(len(job)),
+                _before_job(32, previous, 8, position, len(job)),
                 job,
-                _length(8),
-                version.to_bytes(8, "big"),
-                _length(len(name)),
+                _before_type(8, version, len(name)),
                 name,
-                _numbers(8, schema, 8, at),
-                _length(len(facts)),
+                _before_facts(8, schema, 8, at, len(facts)),
                 facts,
                 _digest_end(32, payload_digest),
             )
