@@ -144,8 +144,12 @@ def _weight(change: Change) -> int:
     raws = [submission.input, submission.metadata, change.job.result]
     if payload is not None:
         raws += [payload.result, payload.progress_data]
-    sent = [len(memoryview(raw)) for raw in raws if raw is not UNSET]
-    return _CHANGE_BYTES + sum(sent) + sum(min(size, BRIEF_BYTES_MAX) for size in sent)
+    weight = _CHANGE_BYTES
+    for raw in raws:
+        if raw is not UNSET:
+            size = len(memoryview(raw))
+            weight += size + min(size, BRIEF_BYTES_MAX)
+    return weight
 
 
 _CHANGE_BYTES: Final = 4_096
