@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from functools import cache
 from importlib.resources import files
+from itertools import chain
 from typing import Any, Final
 
 Statement = tuple[str, tuple[Any, ...]]
@@ -55,7 +56,7 @@ def statements(name: str, rows: list[tuple[Any, ...]], *, table: str = "") -> li
         while size > len(rows) - start:
             size //= 2
         chunk = rows[start : start + size]
-        made.append((block(name, table=table, rows=size), tuple([value for row in chunk for value in row])))
+        made.append((block(name, table=table, rows=size), tuple(chain.from_iterable(chunk))))
         start += size
     return made
 
