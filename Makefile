@@ -12,7 +12,7 @@ GATED := jobsvc/domain/*,projections/*
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate pyproject.toml
 
 help:  ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMP)  ## Make .venv with everything of the locks and this checkout in it
 
@@ -43,6 +43,9 @@ check: lint types layers test  ## Run lint, types, layers and tests
 bench: setup  ## Measure, and print each figure with its unit
 	$(BIN)/python -m bench
 
+bench-stream: setup  ## Measure streams against others that send server-sent events
+	$(BIN)/python -m bench.streams
+
 soak: setup  ## Run the long suites
 	$(BIN)/python -m pytest -m soak
 
@@ -71,11 +74,11 @@ docs: setup  ## Write the generated parts of the documentation anew
 	$(BIN)/python docs/generate.py
 
 lock: setup  ## Bring both locks up to the newest versions that pyproject.toml allows
-	$(LOCK) --upgrade --all-extras --group dev --output-file requirements-dev.lock
+	$(LOCK) --upgrade --all-extras --group dev --group bench --output-file requirements-dev.lock
 	$(LOCK) --constraints requirements-dev.lock --output-file requirements.lock
 
 clean:  ## Remove .venv, caches and everything built
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage .coverage.* htmlcov build dist
 	find jobsvc projections tests $(wildcard bench) -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup run demo test check bench soak guards lint format types layers cover docs lock clean
+.PHONY: help setup run demo test check bench bench-stream soak guards lint format types layers cover docs lock clean

@@ -39,11 +39,12 @@ async def _serve(answer: object) -> None:
 def main() -> None:
     """Answer until killed."""
     answer = orjson.loads(Path(sys.argv[1]).read_bytes())
-    with asyncio.Runner(loop_factory=None if "--plain" in sys.argv else _fast_loop()) as runner:
+    with asyncio.Runner(loop_factory=None if "--plain" in sys.argv else fast_loop()) as runner:
         runner.run(_serve(answer))
 
 
-def _fast_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
+def fast_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """What makes the event loop that the service runs on; None where that is asyncio's own."""
     try:
         uvloop: Any = import_module("uvloop")
     except ImportError:

@@ -47,6 +47,12 @@ class Guest:
         body = b'{"kind":"x-post","url":"https://x.com/somebody/status/%d?s=20"}' % next(_posts)
         return request("POST", "/api/jobs", token=self._token, body=body)
 
+    def create_many(self, jobs: int) -> bytes:
+        """So many creates, each of a post that nobody has asked for, in one batch."""
+        form = b'{"kind":"x-post","url":"https://x.com/somebody/status/%d?s=20"}'
+        body = b'{"jobs":[%b]}' % b",".join(form % next(_posts) for _ in range(jobs))
+        return request("POST", "/api/jobs/batch", token=self._token, body=body)
+
     def stream(self) -> bytes:
         """The guest's own stream."""
         return request("GET", "/api/stream", token=self._token)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _CHECKOUT: Final = Path(__file__).parents[1]
 _RESULTS: Final = _CHECKOUT / "bench" / "results"
 _PAGE: Final = _CHECKOUT / "docs" / "benchmarks.md"
+_STREAMS_PAGE: Final = _CHECKOUT / "docs" / "benchmarks-streams.md"
 
 
 class Machine(Struct, frozen=True):
@@ -81,6 +82,36 @@ def write(report: Report, *, whole: bool) -> str:
         _PAGE.write_text(_PREFACE + text, encoding="utf-8")
     return text
 
+
+def write_streams(report: Report, *, plot: str, frame_bytes: int, missing: str, whole: bool) -> str:
+    """The Markdown of a *report* on streams, also written to bench/results/; of a *whole* run a page and plot too."""
+    text, name = _markdown(report), "streams" if whole else "streams-partial"
+    _RESULTS.mkdir(exist_ok=True)
+    (_RESULTS / f"{name}.json").write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
+    (_RESULTS / f"{name}.md").write_text(text, encoding="utf-8")
+    if whole:
+        left_out = f"**{missing}.**\n\n" if missing else ""
+        preface = _STREAMS_PREFACE.format(frame_bytes=frame_bytes) + left_out
+        _STREAMS_PAGE.write_text(preface + text, encoding="utf-8")
+        _STREAMS_PAGE.with_suffix(".svg").write_text(plot, encoding="utf-8")
+    return text
+
+
+_STREAMS_PREFACE: Final = """\
+# Benchmarks of streams
+
+Made by `make bench-stream`, which writes this page; edit `bench/`, not this.
+Every bound is on a ratio within one run, since absolute figures say as much about the machine as about the code.
+A delivery is one event on one stream: a frame with {frame_bytes} bytes of data, the same from everybody.
+This service commits each event to its log, durably, before anybody hears of it; the others keep nothing.
+One by one, the next event is published when all have the last; in bursts, so many are published at once.
+nchan takes one event a request, and gets a burst as pipelined requests.
+*loop* is no library: send() of 64 KiB at most on one stream after the other, all that machine and listeners can do.
+Values are medians of interleaved rounds, with the least and the greatest behind them.
+
+![Deliveries a second](benchmarks-streams.svg)
+
+"""
 
 _PREFACE: Final = """\
 # Benchmarks

@@ -55,12 +55,19 @@ class Server:
         fields = Path(f"/proc/{self.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
 
+    def resident_bytes(self) -> int:
+        """How much of its memory is in the machine's."""
+        for line in Path(f"/proc/{self.pid}/smaps_rollup").read_text(encoding="ascii").splitlines():
+            if line.startswith("Rss:"):
+                return int(line.split()[1]) * 1024
+        raise LookupError("Rss")
+
 
 @contextmanager
-def serving(database: Path, *, settings: Mapping[str, str] | None = None) -> Iterator[Server]:
+def serving(database: Path, *, settings: Mapping[str, str] | None = None, module: str = "jobsvc") -> Iterator[Server]:
     """The service as anyone starts it, on *database*, with bounds on active jobs out of the way."""
-    command = [sys.executable, "-m", "jobsvc", "serve", "--port", "0", "--database", str(database)]
-    with _listening(command, _UNBOUNDED | dict(settings or {})) as server:
+    command = [sys.executable, "-m", module, "serve", "--port", "0", "--database", str(database)]
+    with listening(command, _UNBOUNDED | dict(settings or {})) as server:
         yield server
 
 
@@ -68,7 +75,7 @@ def serving(database: Path, *, settings: Mapping[str, str] | None = None) -> Ite
 def bare(answer: Path, *, plain: bool = False) -> Iterator[Server]:
     """The bare handler, answering what stands in *answer*; on the service's kind of loop, or on a *plain* one."""
     command = [sys.executable, "-m", "bench.bare", str(answer)]
-    with _listening([*command, "--plain"] if plain else command, {}) as server:
+    with listening([*command, "--plain"] if plain else command, {}) as server:
         yield server
 
 
@@ -78,18 +85,26 @@ def token(role: Role, subject: str) -> str:
 
 
 @contextmanager
-def _listening(command: list[str], settings: Mapping[str, str]) -> Iterator[Server]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("JOBSVC_")} | dict(settings)
-    os.sched_setaffinity(0, SERVER_CORES)  # inherited by the child and all its threads
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
-    os.sched_setaffinity(0, LOAD_CORES)
-    try:
+def listening(command: list[str], settings: Mapping[str, str]) -> Iterator[Server]:
+    """What *command* starts on the server's core, once it has printed ``listening on URL``."""
+    with started(command, settings) as process:
         assert process.stdout is not None
         line = process.stdout.readline()
         url = urlsplit(line.rpartition(" ")[2].strip())
         assert url.hostname, f"{command[1:4]} does not listen: {line!r}"
         assert url.port
         yield Server(process.pid, url.hostname, url.port)
+
+
+@contextmanager
+def started(command: list[str], settings: Mapping[str, str]) -> Iterator[subprocess.Popen[str]]:
+    """What *command* starts on the server's core; stopped when the block ends."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("JOBSVC_")} | dict(settings)
+    os.sched_setaffinity(0, SERVER_CORES)  # inherited by the child and all its threads
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    os.sched_setaffinity(0, LOAD_CORES)
+    try:
+        yield process
     finally:
         process.terminate()
         with suppress(subprocess.TimeoutExpired):

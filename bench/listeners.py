@@ -1,0 +1,239 @@
+"""
+Listeners: thousands of open streams in a process of their own, heard with as little as can be.
+
+Raw sockets and epoll. What a stream says is the same for all, so that one of them, the *reference*, is searched for
+frames, and of the others only the bytes are counted, which the kernel throws away uncopied (``MSG_TRUNC``, tcp(7));
+at the end each must have had as many as the reference. Only where delays are asked for is every stream searched.
+What the streams are of is not known here.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import select
+import socket
+import time
+from array import array
+from collections.abc import Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct
+
+from bench.figures import quantile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from multiprocessing.connection import Connection
+
+_PATIENCE_S: Final = 60.0
+_RECEIVE_BYTES: Final = 1_048_576
+_OPENED_AT_ONCE: Final = 64
+
+
+class Opening(Struct, frozen=True):
+    """
+    How a stream is asked for.
+
+    Attributes:
+        requests: One a stream.
+        opened: What a stream has said once it is open.
+        mark: What stands once in each frame that counts.
+    """
+
+    requests: Sequence[bytes]
+    opened: bytes
+    mark: bytes
+
+
+class Heard(Struct, frozen=True):
+    """
+    What was heard of some frames, by all streams.
+
+    Attributes:
+        at_s: When the last stream had the last of them, by the clock that all processes share.
+        bytes: How many there were, on all streams.
+        busy_s: How long the listening process was on a core.
+    """
+
+    at_s: float
+    bytes: int
+    busy_s: float
+
+
+class Delays(Struct, frozen=True):
+    """How long after it was sent for frames came, over all streams; ``busy_s`` as of `Heard`."""
+
+    p50_s: float
+    p99_s: float
+    longest_s: float
+    count: int
+    busy_s: float
+
+
+class Audience:
+    """The listening process, as who measures sees it. One order at a time."""
+
+    def __init__(self, pipe: Connection, size: int) -> None:
+        self._pipe = pipe
+        self.size = size
+
+    def expect(self, frames: int) -> None:
+        """The next *frames* are listened for from now on; `heard` waits for them."""
+        self._pipe.send(("count", frames))
+
+    def heard(self) -> Heard:
+        """What was heard, once every stream has had every frame."""
+        answer = self._answer()
+        assert isinstance(answer, Heard)
+        return answer
+
+    def expect_timed(self, frames: int) -> None:
+        """As `expect`, but it is noted when each stream has each frame; `delays` waits for them."""
+        self._pipe.send(("time", frames))
+
+    def delays(self, sent_s: Sequence[float]) -> Delays:
+        """How long after *sent_s*, one a frame, they came."""
+        self._pipe.send(list(sent_s))
+        answer = self._answer()
+        assert isinstance(answer, Delays)
+        return answer
+
+    def _answer(self) -> object:
+        assert self._pipe.poll(_PATIENCE_S), "what was sent did not come"
+        return self._pipe.recv()
+
+
+@contextmanager
+def listening(address: tuple[str, int], opening: Opening) -> Iterator[Audience]:
+    """An audience whose streams are all open; closed when the block ends. Runs on the cores of who asks."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_listen, args=(theirs, address, opening), daemon=True)
+    process.start()
+    theirs.close()
+    try:
+        assert ours.poll(_PATIENCE_S), "the streams did not open"
+        opened = ours.recv()
+        assert opened == len(opening.requests), opened
+        yield Audience(ours, opened)
+    finally:
+        ours.close()
+        process.join(timeout=_PATIENCE_S)
+        process.kill()
+
+
+def _listen(pipe: Connection, address: tuple[str, int], opening: Opening) -> None:
+    """The listening process: open, then do as told until nobody tells it anything any more."""
+    streams = _opened(address, opening)
+    ears = _Ears(streams, opening.mark)
+    pipe.send(len(streams))
+    while True:
+        try:
+            order, frames = pipe.recv()
+        except EOFError:
+            return
+        if order == "count":
+            pipe.send(ears.count(frames))
+        else:
+            times = ears.time(frames)
+            pipe.send(_delays(times, pipe.recv(), ears.busy_s))
+
+
+def _opened(address: tuple[str, int], opening: Opening) -> list[socket.socket]:
+    """Every stream, open, so many at a time."""
+    streams: list[socket.socket] = []
+    for first in range(0, len(opening.requests), _OPENED_AT_ONCE):
+        some = []
+        for request in opening.requests[first : first + _OPENED_AT_ONCE]:
+            stream = socket.create_connection(address, timeout=_PATIENCE_S)
+            stream.sendall(request)
+            some.append(stream)
+        for stream in some:
+            received = b""
+            while opening.opened not in received:
+                part = stream.recv(65_536)
+                assert part, f"a stream ended: {received[:300]!r}"
+                received += part
+            stream.setblocking(False)  # noqa: FBT003  # the socket's own signature
+        streams += some
+    return streams
+
+
+class _Ears:
+    """
+    All streams of the process, and what they have said so far.
+
+    Attributes:
+        busy_s: How long the last listening kept a core.
+    """
+
+    def __init__(self, streams: list[socket.socket], mark: bytes) -> None:
+        self._streams = {stream.fileno(): stream for stream in streams}
+        self._reference = streams[0].fileno()
+        self._mark = mark
+        self._buffer = bytearray(_RECEIVE_BYTES)
+        self._tails = dict.fromkeys(self._streams, b"")
+        self._epoll = select.epoll(len(streams))
+        for descriptor in self._streams:
+            self._epoll.register(descriptor, select.EPOLLIN)
+        self.busy_s = 0.0
+
+    def count(self, frames: int) -> Heard:
+        """What was heard, once each stream had as many bytes as the reference has in *frames* of its own."""
+        began_s = time.process_time()
+        had = dict.fromkeys(self._streams, 0)
+        streams, poll, buffer, truncate = self._streams, self._epoll.poll, self._buffer, socket.MSG_TRUNC
+        total, wanted, found = 0, -1, 0
+        while total != wanted:
+            for descriptor, _ in self._ready(poll):
+                if descriptor == self._reference:
+                    size, more = self._search(descriptor)
+                    found += more
+                else:
+                    size = streams[descriptor].recv_into(buffer, _RECEIVE_BYTES, truncate)
+                had[descriptor] += size
+                total += size
+            if found == frames:
+                wanted = had[self._reference] * len(had)
+        at_s = time.monotonic()
+        assert len(set(had.values())) == 1, "not every stream had the same"
+        return Heard(at_s, total, time.process_time() - began_s)
+
+    def time(self, frames: int) -> list[array[float]]:
+        """When each of *frames* came, on every stream; frame by frame."""
+        began_s = time.process_time()
+        times = [array("d") for _ in range(frames)]
+        seen = dict.fromkeys(self._streams, 0)
+        left = frames * len(seen)
+        while left > 0:
+            for descriptor, _ in self._ready(self._epoll.poll):
+                _, more = self._search(descriptor)
+                now_s = time.monotonic()
+                for number in range(seen[descriptor], seen[descriptor] + more):
+                    times[number].append(now_s)
+                seen[descriptor] += more
+                left -= more
+        self.busy_s = time.process_time() - began_s
+        return times
+
+    @staticmethod
+    def _ready(poll: object) -> list[tuple[int, int]]:
+        ready: list[tuple[int, int]] = poll(_PATIENCE_S)  # type: ignore[operator]
+        assert ready, "what was sent did not come"
+        return ready
+
+    def _search(self, descriptor: int) -> tuple[int, int]:
+        """(bytes, frames) that have come; a mark that was cut in two counts where its end comes."""
+        size = self._streams[descriptor].recv_into(self._buffer)
+        assert size, "a stream ended"
+        rest = len(self._mark) - 1
+        joint = self._tails[descriptor] + self._buffer[: min(rest, size)]
+        found = self._buffer.count(self._mark, 0, size) + joint.count(self._mark)
+        self._tails[descriptor] = bytes(self._buffer[max(0, size - rest) : size])
+        return size, found
+
+
+def _delays(times: list[array[float]], sent_s: list[float], busy_s: float) -> Delays:
+    waits_s = [at_s - from_s for at, from_s in zip(times, sent_s, strict=True) for at_s in at]
+    return Delays(quantile(waits_s, 0.5), quantile(waits_s, 0.99), max(waits_s), len(waits_s), busy_s)

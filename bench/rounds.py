@@ -1,0 +1,143 @@
+"""
+Rounds: each contender with fresh processes, publishing one by one, in bursts and at a steady rate to so many streams.
+
+Interleaved, so that what disturbs the machine for long disturbs all of them. What the figures are held against is not
+known here.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct
+
+from bench.listeners import listening
+from bench.publishing import Publisher
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from bench.listeners import Audience
+    from bench.publishing import Contender
+    from bench.servers import Server
+
+SIZES: Final = (100, 1_000, 5_000)
+COMPARED: Final = 1_000
+"""The bounds are on this many streams."""
+WAYS: Final[Mapping[str, int]] = {"one by one": 1, "in bursts of 100": 100, "in bursts of 500": 500}
+_STRETCH_S: Final = 1.0
+STEADY_PER_S: Final = 20
+_STEADY_S: Final = 3
+
+
+class Stretch(Struct, frozen=True):
+    """Some time of publishing: deliveries a second, CPU for each in the server, how busy it and the listeners were."""
+
+    rate: float
+    cpu_us: float
+    server_busy: float
+    listeners_busy: float
+
+
+class Steady(Struct, frozen=True):
+    """Delays at a steady rate."""
+
+    p50_ms: float
+    p99_ms: float
+
+
+class Round(Struct, frozen=True):
+    """What one contender did in one round with so many streams, by way of publishing."""
+
+    ways: Mapping[str, Stretch]
+    steady: Steady | None
+
+
+Found = dict[tuple[str, int], list[Round]]
+"""The rounds by contender and number of streams."""
+
+
+def measured(folder: Path, contenders: list[Contender], *, quick: bool) -> Found:
+    """Each contender with each number of streams, again and again."""
+    found: Found = {}
+    for number in range(1 if quick else 3):
+        for size in (COMPARED,) if quick else SIZES:
+            for contender in contenders:
+                print(f"bench: round {number + 1}, {size:,} streams, {contender.name} …", file=sys.stderr, flush=True)
+                with fresh(folder) as place:
+                    one = _round(contender, place, size)
+                found.setdefault((contender.name, size), []).append(one)
+    return found
+
+
+@contextmanager
+def fresh(folder: Path) -> Iterator[Path]:
+    """An empty folder in *folder* that another user may enter, gone when the block ends."""
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        place = Path(name)
+        place.chmod(0o755)
+        yield place
+
+
+def _round(contender: Contender, folder: Path, size: int) -> Round:
+    with (
+        contender.start(folder, size) as server,
+        listening(server.address, contender.opening(size)) as audience,
+        closing(Publisher(contender, server)) as publisher,
+    ):
+        publish(audience, publisher, 1)
+        # The longest bursts only where they are compared: at the libraries' pace others would take minutes.
+        ways = [way for way, events in WAYS.items() if events < 500 or size == COMPARED]
+        steady = _steady(audience, publisher) if size == COMPARED else None
+        return Round({way: _stretch(server, audience, publisher, events=WAYS[way]) for way in ways}, steady)
+
+
+def publish(audience: Audience, publisher: Publisher, events: int) -> float:
+    """So many events, heard by all; how long the listeners were busy with them."""
+    audience.expect(events)
+    publisher.send(events)
+    busy_s = audience.heard().busy_s
+    publisher.finish(events)
+    return busy_s
+
+
+def _stretch(server: Server, audience: Audience, publisher: Publisher, *, events: int) -> Stretch:
+    """Publishing so many *events* at once, and again as soon as all have heard of them."""
+    began_s, cpu_s, done, busy_s = time.monotonic(), server.cpu_s(), 0, 0.0
+    while time.monotonic() < began_s + _STRETCH_S:
+        busy_s += publish(audience, publisher, events)
+        done += events * audience.size
+    elapsed_s, used_s = time.monotonic() - began_s, server.cpu_s() - cpu_s
+    return Stretch(done / elapsed_s, used_s / done * 1e6, used_s / elapsed_s, busy_s / elapsed_s)
+
+
+def _steady(audience: Audience, publisher: Publisher) -> Steady:
+    """Delays from the moment at which an event was sent to be published, at a rate that all can keep."""
+    sent_s: list[float] = []
+    audience.expect_timed(STEADY_PER_S * _STEADY_S)
+    began_s = time.monotonic()
+    for number in range(STEADY_PER_S * _STEADY_S):
+        time.sleep(max(0.0, began_s + number / STEADY_PER_S - time.monotonic()))
+        sent_s.append(time.monotonic())
+        publisher.send(1)
+        publisher.finish(1)
+    delays = audience.delays(sent_s)
+    return Steady(delays.p50_s * 1e3, delays.p99_s * 1e3)
+
+
+def stretches(
+    found: Found, contender: Contender, size: int, *, way: str, value: Callable[[Stretch], float]
+) -> list[float]:
+    """One value a round of what *contender* did that way with so many streams."""
+    return [value(one.ways[way]) for one in found[contender.name, size]]
+
+
+def rates(found: Found, contender: Contender, size: int, *, way: str) -> list[float]:
+    """Its deliveries a second, one a round."""
+    return stretches(found, contender, size, way=way, value=lambda one: one.rate)
