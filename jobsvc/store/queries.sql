@@ -238,11 +238,14 @@ SELECT CAST(group_concat(line, '') AS BLOB) FROM (
 
 -- name: streams
 -- What folds to each of [[job, version or null], ...]: the states up to that version, and the last progress before it.
+-- Nothing above the position until; it is the rowid, so that the index tells it and no later row is fetched.
 SELECT CAST(group_concat(line, '' ORDER BY place, version) AS BLOB) FROM (
     SELECT w.key AS place, e.version AS version, w.key || char(31) || {packed} AS line
     FROM json_each(:wanted) AS w
     CROSS JOIN events AS e INDEXED BY events_without_progress ON e.job_id = w.value ->> 0
-    WHERE e.type <> 'job.progressed' AND e.version <= coalesce(w.value ->> 1, 9223372036854775807)
+    WHERE
+        e.type <> 'job.progressed' AND e.version <= coalesce(w.value ->> 1, 9223372036854775807)
+        AND e.position <= :until
     UNION ALL
     SELECT w.key AS place, e.version AS version, w.key || char(31) || {packed} AS line
     FROM json_each(:wanted) AS w
@@ -251,7 +254,7 @@ SELECT CAST(group_concat(line, '' ORDER BY place, version) AS BLOB) FROM (
         FROM events AS p
         WHERE
             p.job_id = w.value ->> 0 AND p.type = 'job.progressed'
-            AND p.version <= coalesce(w.value ->> 1, 9223372036854775807)
+            AND p.version <= coalesce(w.value ->> 1, 9223372036854775807) AND p.position <= :until
         ORDER BY p.version DESC
         LIMIT 1
     )

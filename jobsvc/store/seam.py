@@ -259,11 +259,12 @@ class Store(Protocol):
         """
         ...
 
-    async def read_jobs(self, versions: Mapping[JobId, int | None]) -> Mapping[JobId, Job]:
+    async def read_jobs(self, versions: Mapping[JobId, int | None], *, until: int | None = None) -> Mapping[JobId, Job]:
         """
         Each named job as it stood after that version (None: its newest), folded from its stream.
 
-        Progress other than the last before that version is skipped, so the cost follows the states, not the ticks.
+        With *until*, as it stood at that position; a job that was made later is left out. Progress other than the last
+        before that is skipped, so the cost follows the states, not the ticks.
         """
         ...
 

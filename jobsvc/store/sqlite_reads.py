@@ -79,12 +79,12 @@ class SqliteReads(SqliteConnections):
         packed = await self._read(lambda raw: select_packed(raw, name, parameters=parameters))
         return [event for _, event in await unpacked(packed)]
 
-    async def read_jobs(self, versions: Mapping[JobId, int | None]) -> Mapping[JobId, Job]:
+    async def read_jobs(self, versions: Mapping[JobId, int | None], *, until: int | None = None) -> Mapping[JobId, Job]:
         """
-        Each named job as it stood after that version, folded from its stream.
+        Each named job as it stood after that version, or at the position *until*, folded from its stream.
         """
         wanted = list(versions.items())
-        packed = await self._read(lambda raw: select_streams(raw, wanted))
+        packed = await self._read(lambda raw: select_streams(raw, wanted, until=until))
         return {wanted[place][0]: job for place, job in folded(await unpacked(packed)).items()}
 
     async def read_records(
@@ -156,13 +156,14 @@ def select_packed(raw: RawConnection, name: str, *, parameters: Mapping[str, Any
     return packed or b""
 
 
-def select_streams(raw: RawConnection, wanted: Sequence[Wanted]) -> bytes:
+def select_streams(raw: RawConnection, wanted: Sequence[Wanted], *, until: int | None = None) -> bytes:
     """
     What folds to each of *wanted*, as one page that is told apart by the place in *wanted*.
     """
     if not wanted:
         return b""
-    return select_packed(raw, "streams", parameters={"wanted": as_json(wanted)})
+    parameters = {"wanted": as_json(wanted), "until": POSITION_MAX if until is None else until}
+    return select_packed(raw, "streams", parameters=parameters)
 
 
 async def unpacked(packed: bytes) -> list[tuple[int, Event]]:

@@ -131,6 +131,15 @@ class History:
         assert job is not None
         return job
 
+    def jobs_at(self, position: int) -> dict[str, Job]:
+        """
+        Every job as it stood at *position*, folded from all events up to there.
+        """
+        jobs: dict[str, Job] = {}
+        for event in self.events[:position]:
+            jobs[event.job_id] = evolve(jobs.get(event.job_id), event)
+        return jobs
+
     def _add(self, number: int, facts: Facts, payload: Payload) -> Event:
         name = job_id(number)
         before = self.jobs.get(name)

@@ -292,6 +292,26 @@ async def test_a_job_is_folded_as_of_any_version(store: SqliteStore) -> None:
     assert await store.read_jobs({job_id(1): None, job_id(2): None}) == {job_id(1): history.jobs[job_id(1)]}
 
 
+async def test_jobs_are_folded_as_of_any_position(store: SqliteStore) -> None:
+    """
+    At each position of the log each job is what a fold up to there makes, and one that was made later is not there.
+    """
+    history = History()
+    history.create(1)
+    history.create(2)
+    history.start(1)
+    for percent in (10.0, 20.0):
+        history.progress(1, percent=percent)
+        history.start(2) if percent < 20 else history.progress(2, percent=percent)
+    history.complete(1)
+    await store.append(history.batch(), decided_at=0)
+    wanted = dict.fromkeys(history.jobs)
+
+    at = [await store.read_jobs(wanted, until=position) for position in range(history.position + 2)]
+
+    assert [history.jobs_at(position) for position in range(history.position + 2)] == at
+
+
 async def test_a_look_up_answers_all_kinds_of_needs_at_once(store: SqliteStore) -> None:
     """
     Jobs with their history, marks, the newest completed job of a key, and the job right after a report.
