@@ -301,7 +301,8 @@ def _is_flat(content: bytes, depth_max: int) -> bool:
 
 _ALIKE: Final = bytes.maketrans(b"{}", b"[]")
 _UNMARKED: Final = bytes(set(range(256)) - set(b'[]{}"'))
-_MARKS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+_MARKS: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL)
+"""Also a string without an end: else all that follows would be looked at again from each of its escaped quotes."""
 _OPENS: Final = frozenset(b"[{")
 _STRING: Final = ord(b'"')
 
@@ -318,20 +319,23 @@ def _depth_exceeds(content: bytes, depth_max: int) -> bool:
     return False
 
 
-_PLACE: Final = re.compile(r" - at `(?:key in )?\$(.*)`$")
-_STEP: Final = re.compile(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]")
+_PLACE: Final = re.compile(r" - at `(?:key in )?\$((?:\.\w+|\[(?:\d+|\.\.\.)\])*+)`\Z")
+"""Where msgspec says that a fault is: fields of ours and indices only, as what stands before it may be the caller's."""
+_STEP: Final = re.compile(r"\w+|\.\.\.")
+_FIELD: Final = re.compile(r"Object (?:contains unknown|missing required) field `(.*)`", re.DOTALL)
+_SAID_CHARACTERS_MAX: Final = 200
+"""How much is repeated of what a caller made up."""
 
 
 def _invalid(error: msgspec.ValidationError) -> InvalidCommand:
-    """*error* with its place as a JSON pointer, down to the field that is unknown or missing."""
+    """*error* with its place as a JSON pointer (RFC 6901), down to the field that is unknown or missing."""
     text = str(error)
     place = _PLACE.search(text)
     message = text if place is None else text[: place.start()]
-    steps = [] if place is None else [name or index for name, index in _STEP.findall(place.group(1))]
-    field = _FIELD.search(message)
+    steps = [] if place is None else _STEP.findall(place.group(1))
+    field = _FIELD.fullmatch(message)
     if field is not None:
-        steps.append(field.group(1))
+        steps.append(field.group(1)[:_SAID_CHARACTERS_MAX].replace("~", "~0").replace("/", "~1"))
+    if len(message) > _SAID_CHARACTERS_MAX:
+        message = f"{message[:_SAID_CHARACTERS_MAX]}…"
     return InvalidCommand(message, pointer="".join(f"/{step}" for step in steps))
-
-
-_FIELD: Final = re.compile(r"(?:unknown|missing required) field `([^`]*)`")

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import json
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
-from jobsvc.http.bodies import check_json
+from jobsvc.domain.errors import InvalidCommand
+from jobsvc.http.bodies import CreateBody, check_json, parse
 from jobsvc.http.problems import Malformed
 
 if TYPE_CHECKING:
@@ -109,6 +112,53 @@ async def test_json_that_is_nested_too_deep_is_malformed(world: World, depth: in
 
     assert [(400, "malformed")] * 2 == [(answer.status, answer.code) for answer in (alone, batch)]
     assert 0 == await world.position()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"[]" * 65 + b'"' + b'\\"' * 20_000,
+        b"[" * 64 + b'"\\' * 20_000,
+        json.dumps({" - at `$" * 20_000 + "\n": 1}).encode(),
+        json.dumps({"kind": " - at `$" * 20_000 + "\n"}).encode(),
+        json.dumps({"kind": "a", "dedup": {"on_active": "Object missing required field `" * 10_000}}).encode(),
+    ],
+    ids=["string without an end", "quotes and escapes", "field as a place", "kind as a place", "value as a field"],
+)
+def test_no_body_costs_more_than_its_length(content: bytes) -> None:
+    """
+    What was made to be looked at again and again is refused in a moment: seconds of it would be everybody's.
+    """
+    begun_s = time.process_time()
+
+    with pytest.raises((Malformed, InvalidCommand)):
+        parse(CreateBody, content, depth_max=64)
+
+    assert time.process_time() - begun_s < 0.5
+
+
+@pytest.mark.parametrize(
+    ("content", "pointer"),
+    [
+        (b'{"kind":"a","a/b~c":1}', "/a~1b~0c"),
+        (b'{"kind":"a","a`b":1}', "/a`b"),
+        (b'{"kind":"a","dedup":{"x\\ny":1}}', "/dedup/x\ny"),
+        (b'{"kind":"a","dedup":{"on_active":"x"}}', "/dedup/on_active"),
+        (b'{"title":"a"}', "/kind"),
+        (b'{"kind":"a","' + b"x" * 100_000 + b'":1}', "/" + "x" * 200),
+    ],
+)
+async def test_a_pointer_says_where_and_repeats_no_more_than_it_must(
+    world: World, content: bytes, pointer: str
+) -> None:
+    """
+    As RFC 6901 writes it, whatever stands in the name of a field; of a long name only the beginning.
+    """
+    answer = await sent(world, content)
+
+    assert (422, "invalid") == (answer.status, answer.code)
+    assert [pointer] == [error["pointer"] for error in answer.body["errors"]]
+    assert len(answer.content) < 2_000
 
 
 async def test_brackets_in_text_are_no_nesting(world: World) -> None:
