@@ -14,6 +14,7 @@ from msgspec import Struct
 from jobsvc.digest import digest_after, digest_before, digest_of, written
 from jobsvc.domain.job import Job
 from jobsvc.domain.words import JobId
+from jobsvc.few import Few, count
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -101,7 +102,7 @@ class Channel:
     def __init__(self, scope: Scope, form: Form, ring: Ring, memory: Memory) -> None:
         self.scope = scope
         self.form = form
-        self.members: dict[Member, None] = {}
+        self.members: Few[Member] = None
         self.quiet: int | None = None
         self.newest = 0
         self._ring = ring
@@ -120,7 +121,7 @@ class Channel:
         if made is not None:
             return made
         made = self.joined(self._ring.after(after, self.scope.owner), until=self._ring.position, bytes_max=bytes_max)
-        if len(self.members) > 1 and made.content:
+        if count(self.members) > 1 and made.content:
             self._keep(after, made)
         return made
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from jobsvc.changes import read_changes
 from jobsvc.channel import Channel, snapshot
+from jobsvc.few import Few, each, has, with_one, without
 from jobsvc.framing import EncodedChange
 from jobsvc.ring import Ring
 from jobsvc.slices import Slices
@@ -48,10 +49,11 @@ class Feed:
         self._memory = memory
         self._telling = Slices(failed=_tell_fault)
         self._hashing = Slices(failed=_tell_fault)
-        self._channels: dict[_Key, Channel] = {}
-        self._all: dict[Channel, None] = {}
-        self._by_owner: dict[str, dict[Channel, None]] = {}
-        self._by_job: dict[str, dict[Channel, None]] = {}
+        self._members = 0
+        self._all: dict[_Key, Channel] = {}
+        """Those that see all owners' jobs. The others are found where a change looks for them, and kept only there."""
+        self._by_owner: dict[str, Few[Channel]] = {}
+        self._by_job: dict[str, Few[Channel]] = {}
         self._stirred: dict[Channel, None] = {}
         self.ring = Ring(events_max=ring_events_max, bytes_max=ring_bytes_max)
 
@@ -70,7 +72,7 @@ class Feed:
 
     def __len__(self) -> int:
         """How many are told what happens."""
-        return sum(len(channel.members) for channel in self._channels.values())
+        return self._members
 
     def snapshot(self, scope: Scope) -> list[Job]:
         """The active jobs in *scope* as committed, oldest first."""
@@ -84,41 +86,55 @@ class Feed:
 
         What it takes in this same loop turn, a snapshot or the position, nothing can come between.
         """
-        key = (scope, form.key)
-        channel = self._channels.get(key)
-        if channel is None:
-            channel = self._channels[key] = Channel(scope, form, self.ring, self._memory)
-            for index, place in self._places_of(scope):
-                index.setdefault(place, {})[channel] = None
-            if not scope.owner and not scope.job_ids:
-                self._all[channel] = None
-            if (work := channel.begin_digest()) is not None:
-                self._hashing.add(work)
-        channel.members[member] = None
+        channel = self._find(scope, form) or self._open(scope, form)
+        channel.members = with_one(channel.members, member)
+        self._members += 1
+        return channel
+
+    def _find(self, scope: Scope, form: Form) -> Channel | None:
+        places = self._places_of(scope)
+        if not places:
+            return self._all.get((scope, form.key))
+        index, place = places[0]
+        return next((one for one in each(index.get(place)) if one.scope == scope and one.form.key == form.key), None)
+
+    def _open(self, scope: Scope, form: Form) -> Channel:
+        channel = Channel(scope, form, self.ring, self._memory)
+        places = self._places_of(scope)
+        for index, place in places:
+            index[place] = with_one(index.get(place), channel)
+        if not places:
+            self._all[scope, form.key] = channel
+        if (work := channel.begin_digest()) is not None:
+            self._hashing.add(work)
         return channel
 
     def leave(self, channel: Channel, member: Member) -> None:
         """*member* is told nothing any more. Leaving twice does nothing."""
-        channel.members.pop(member, None)
-        if channel.members or self._channels.pop((channel.scope, channel.form.key), None) is None:
+        if not has(channel.members, member):
+            # A channel that nobody is in is forgotten, and there may be another of the same scope by now.
             return
-        self._all.pop(channel, None)
+        channel.members = without(channel.members, member)
+        self._members -= 1
+        if channel.members is not None:
+            return
+        self._all.pop((channel.scope, channel.form.key), None)
         for index, place in self._places_of(channel.scope):
-            del index[place][channel]
-            if not index[place]:
-                del index[place]
+            left = without(index.pop(place), channel)
+            if left is not None:
+                index[place] = left
 
-    def _places_of(self, scope: Scope) -> list[tuple[dict[str, dict[Channel, None]], str]]:
+    def _places_of(self, scope: Scope) -> list[tuple[dict[str, Few[Channel]], str]]:
         """Where a channel of *scope* is looked for: under each of its jobs, else under its owner."""
         if scope.job_ids:
             return [(self._by_job, job_id) for job_id in scope.job_ids]
         return [(self._by_owner, scope.owner)] if scope.owner is not None else []
 
     def _channels_of(self, encoded: EncodedChange) -> Iterator[Channel]:
-        yield from self._all
+        yield from self._all.values()
         for owner in encoded.owners:
-            yield from self._by_owner.get(owner, ())
-        yield from self._by_job.get(encoded.change.job.id, ())
+            yield from each(self._by_owner.get(owner))
+        yield from each(self._by_job.get(encoded.change.job.id))
 
     # What comes in
 
@@ -145,7 +161,7 @@ class Feed:
         stirred, self._stirred = self._stirred, {}
         for channel in stirred:
             newest = channel.newest
-            for member in list(channel.members):
+            for member in each(channel.members):
                 member.notice()
                 yield
             if channel.newest == newest:

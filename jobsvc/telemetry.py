@@ -187,7 +187,7 @@ LINES: Final[Mapping[LogEvent, Line]] = {
         "So many streams had not gone when the drain window ended.", ("count", "reason"), "Nothing; they resume."
     ),
     "stream.parked": Line(
-        "Streams keep their handler and cost more memory: this aiohttp or event loop does not let go of a transport.",
+        "Streams keep their request and cost more memory: this aiohttp or event loop does not let go of a transport.",
         (),
         "Nothing at once. Take an aiohttp that the service was tested with.",
     ),

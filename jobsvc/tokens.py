@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import binascii
 import hmac
+import sys
 from base64 import urlsafe_b64encode
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, cast
@@ -35,6 +36,8 @@ OWNERS: Final[frozenset[str]] = frozenset({"guest", "user"})
 
 TOKEN_CHARACTERS_MAX: Final = 8_192
 FENCE_DIGITS_MAX: Final = 18
+_ANY: Final[frozenset[str]] = frozenset()
+"""The one for all: bearers are kept, and an empty set weighs as much as all the rest of one."""
 _MAC_BYTES: Final = 18
 """144 bits: no padding in base64, and beyond any guessing in the life of a lease."""
 
@@ -185,9 +188,11 @@ def _claims(ring: Sequence[str], token: str) -> _Claims:
 
 
 def _principal(claims: _Claims) -> Principal:
-    role = cast("Role", claims.role)
+    # The same few words for everybody: bearers are kept.
+    role = cast("Role", sys.intern(claims.role))
     owner = claims.sub if role in OWNERS else None
-    return Principal(role=role, subject=claims.sub, owner=owner, kinds=frozenset(claims.kinds))
+    kinds = frozenset(claims.kinds) if claims.kinds else _ANY
+    return Principal(role=role, subject=claims.sub, owner=owner, kinds=kinds)
 
 
 def _full_subject(role: str, subject: str) -> str:

@@ -8,6 +8,7 @@ domain; here is only who it is, which roles a route takes being the route table'
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
@@ -62,7 +63,8 @@ class Identity:
         self._clock = clock
         self._revocations = revocations
         revocations.on_revoked.append(self._forget)
-        self._bearers: OrderedDict[str, Bearer] = OrderedDict()
+        self._bearers: OrderedDict[bytes, Bearer] = OrderedDict()
+        """By the hash of the token: a part of its size, and nothing that opens a door lies in memory."""
         self._times_forgotten = 0
         """So that who is just being proved is not believed by what has been forgotten meanwhile."""
         self._guests_made: OrderedDict[str, deque[int]] = OrderedDict()
@@ -143,7 +145,7 @@ class Identity:
         return bearer
 
     async def _bearer(self, text: str) -> Bearer:
-        known = self._bearers.get(text)
+        known = self._bearers.get(_hash(text))
         if known is not None and known.expires_at > self._clock.now():
             return known
         times = self._times_forgotten
@@ -178,14 +180,14 @@ class Identity:
         self._times_forgotten += 1
 
     def _know(self, text: str, bearer: Bearer) -> None:
-        self._bearers[text] = bearer
+        self._bearers[_hash(text)] = bearer
         if len(self._bearers) > _BEARERS_MAX:
             self._bearers.popitem(last=False)
 
     def _forget(self, revocation: Revocation, _farewell: str) -> None:
         """Whoever *revocation* is about has to be proved again."""
-        for text in [text for text, bearer in self._bearers.items() if revocation.covers(bearer)]:
-            del self._bearers[text]
+        for known in [known for known, bearer in self._bearers.items() if revocation.covers(bearer)]:
+            del self._bearers[known]
 
     # Guests
 
@@ -221,3 +223,8 @@ class Identity:
         made.append(now)
         while len(self._guests_made) > _ADDRESSES_MAX:
             self._guests_made.popitem(last=False)
+
+
+def _hash(token: str) -> bytes:
+    """Of any text: a header may hold bytes that are none (aiohttp escapes them as surrogates)."""
+    return sha256(token.encode("utf-8", "surrogatepass")).digest()

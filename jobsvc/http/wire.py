@@ -4,8 +4,8 @@ The wire: a stream's end of a transport, once the request that began it has been
 aiohttp parses the request; then the transport is given a protocol of ours, and aiohttp is told that its connection is
 gone. Its parser, request, response and tasks are freed, and an idle stream is a transport and two small objects. This
 leans on two things of aiohttp that it does not promise: its protocol's ``transport`` attribute, and what its
-``connection_lost`` does. So `HandOver.works` tries it on a pair
-of sockets first; where it does not work, the handler stays, parked, and all else is the same.
+``connection_lost`` does. So `HandOver.works` tries it on a pair of sockets first; where it does not work, the request
+stays, parked at the end of its answer, and all else is the same. See docs/decisions/0009-streams-leave-aiohttp.md.
 
 What must never live here: what is written, or when.
 """
@@ -121,15 +121,32 @@ class Wire(asyncio.Protocol):
 
 
 class Streamed(web.StreamResponse):
-    """An answer of which aiohttp writes the head, and the wire all the rest. Its connection is not used again."""
+    """
+    An answer of which aiohttp writes the head, and the wire all the rest. Its connection is not used again.
+    """
 
     def __init__(self, *, headers: Mapping[str, str]) -> None:
         super().__init__(headers=headers)
         self.force_close()
+        self._protocol: web.RequestHandler | None = None
+        self._ended: asyncio.Future[None] | None = None
+
+    def park(self, protocol: web.RequestHandler) -> Callable[[BaseException | None], None]:
+        """Aiohttp's *protocol* keeps the request, but no handler and no call, until what is given back is called."""
+        self._protocol, self._ended = protocol, asyncio.get_running_loop().create_future()
+        return self._end
 
     async def write_eof(self, data: bytes = b"") -> None:
         """Nothing is written here."""
         del data
+        if self._ended is not None:
+            await self._ended
+
+    def _end(self, exc: BaseException | None) -> None:
+        if self._protocol is not None and self._ended is not None:
+            self._protocol.connection_lost(exc)
+            if not self._ended.done():
+                self._ended.set_result(None)
 
 
 class HandOver:
@@ -142,6 +159,8 @@ class HandOver:
 
     def __init__(self, *, frees: bool) -> None:
         self._frees = frees
+        self._when_gone = self._gone
+        """Bound once for all wires."""
         self.freed = 0
 
     async def begin(self, request: web.BaseRequest, wire: Wire, *, high: int, low: int) -> None:
@@ -157,24 +176,18 @@ class HandOver:
             raise ConnectionResetError
         wire.begin(transport, high=high, low=low)
 
-    async def leave(self, request: web.BaseRequest, wire: Wire) -> None:
-        """Aiohttp is done with *request*; the answer goes on, here until it ends, or after this returns."""
+    def leave(self, request: web.BaseRequest, response: Streamed, wire: Wire) -> None:
+        """The handler of *request* is done and returns *response*; the answer goes on until the wire ends."""
+        # They have been sent, and weigh as much as a freed stream does.
+        response.headers.clear()
         protocol = request.protocol
         if self._frees:
             self.freed += 1
-            wire.when_lost(self._gone)
+            wire.when_lost(self._when_gone)
             protocol.transport = None
             protocol.connection_lost(None)
             return
-        ended = asyncio.get_running_loop().create_future()
-
-        def end(exc: BaseException | None) -> None:
-            protocol.connection_lost(exc)
-            if not ended.done():
-                ended.set_result(None)
-
-        wire.when_lost(end)
-        await ended
+        wire.when_lost(response.park(protocol))
 
     def _gone(self, exc: BaseException | None) -> None:
         del exc
@@ -204,7 +217,7 @@ async def _try() -> bool:
         wires.append(wire)
         await over.begin(request, wire, high=16_384, low=4_096)
         wire.write(b"first", news=True)
-        await over.leave(request, wire)
+        over.leave(request, response, wire)
         return response
 
     server = web.Server(answer)

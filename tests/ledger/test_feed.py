@@ -233,6 +233,23 @@ async def test_a_farewell_comes_after_what_was_published_before_it(rig: Rig) -> 
     assert {"reason": "drain"} == reader.frames[-1]["data"]
 
 
+async def test_who_is_lost_after_its_bye_takes_nobody_else_along(rig: Rig) -> None:
+    """
+    Between the last word and the end of the transport somebody else may have come who sees the same.
+    """
+    scope = Scope(owner="guest:g")
+    gone = Reader(rig, scope)
+    gone.connection.dismiss("superseded")
+    here = Reader(rig, scope)
+
+    gone.connection.lost()
+    await rig.made(owner="guest:g")
+    await here.settled()
+
+    assert ["snapshot", "ready", "job"] == [frame["event"] for frame in here.frames if frame["event"] != "hello"]
+    assert 1 == len(rig.feed)
+
+
 async def test_members_of_a_channel_are_told_the_same_whatever_their_pace(rig: Rig) -> None:
     """
     One that has little room and one that has none for long get what the quick one got, in order, once.
