@@ -6,6 +6,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PORT ?= 8080
 BIN := .venv/bin
 STAMP := .venv/.ready
+CLIENT := jobsvc/http/client/jobsvc.js
 CODE := jobsvc projections tests docs $(wildcard bench)
 # Coverage may not fall below 100 % of branches here. Elsewhere it is reported, not gated.
 GATED := jobsvc/domain/*,projections/*
@@ -14,7 +15,14 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: $(STAMP)  ## Make .venv with everything of the locks and this checkout in it
+setup: $(STAMP) $(CLIENT)  ## Make .venv with everything of the locks and this checkout in it, and build the browser client
+
+$(CLIENT): $(wildcard clients/browser/src/*.js) clients/browser/build.js clients/browser/package-lock.json
+	@command -v npm >/dev/null || echo "client: left out, since there is no npm here; the service works without it"
+	@command -v npm >/dev/null || exit 0; set -e; cd clients/browser; \
+		echo "client: installing what package-lock.json names"; npm ci --silent --no-audit --no-fund; \
+		echo "client: checking types and building"; npm run --silent build; \
+		mkdir -p ../../jobsvc/http/client; cp dist/*.js ../../jobsvc/http/client/; echo "client: ready"
 
 $(STAMP): requirements-dev.lock pyproject.toml
 	@echo "setup: preparing .venv with $(PYTHON)"
@@ -33,7 +41,7 @@ run: setup  ## Serve with the dashboard on jobsvc.db (PORT=8080)
 demo: setup  ## Run the main job once on real input and print its stream and counts
 	$(BIN)/jobsvc demo
 
-test: setup  ## Run all tests but the soak; domain and projections must be covered branch by branch
+test: setup chromium  ## Run all tests but the soak; domain and projections must be covered branch by branch
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -m "not soak"
 	$(BIN)/coverage report --include='$(GATED)' --fail-under=100
@@ -51,6 +59,13 @@ soak: setup  ## Run the long suites
 
 guards: setup  ## Take out each line that guards against a race, and see its test fail
 	$(BIN)/python -m tests.guards
+
+chromium:  ## See that there is a Chromium for the tests in the browser, and install one if there is none
+	@command -v chromium || command -v chromium-browser || command -v google-chrome || { \
+		echo "chromium: installing it, for the tests in the browser"; \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+			apt-get -qq update && apt-get -qq install -y --no-install-recommends chromium >/dev/null; \
+		else $(BIN)/playwright install chromium; fi; }
 
 lint: setup  ## Check style and format
 	$(BIN)/ruff check
@@ -81,4 +96,4 @@ clean:  ## Remove .venv, caches and everything built
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage .coverage.* htmlcov build dist
 	find jobsvc projections tests $(wildcard bench) -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup run demo test check bench bench-stream soak guards lint format types layers cover docs lock clean
+.PHONY: help chromium setup run demo test check bench bench-stream soak guards lint format types layers cover docs lock clean

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from jobsvc.http import jobs, operators, pages, reference, sessions, standings, workers
+from jobsvc.http import browser_client, jobs, operators, pages, reference, sessions, standings, workers
 from jobsvc.http.edge import Route
 
 if TYPE_CHECKING:
@@ -94,5 +94,6 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route("GET", "/home.css", None, pages.style, "How that page looks."),
     Route("GET", "/openapi.json", None, _document, "All of this as an OpenAPI 3.1 document."),
     Route("GET", "/docs", None, _reference, "That document to read."),
+    Route("GET", "/client/v1/{name}", None, browser_client.module, "The browser client, as modules."),
     Route("GET", "/docs.css", None, pages.reference_style, "How it looks."),
 )

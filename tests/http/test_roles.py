@@ -52,6 +52,7 @@ TABLE: Final[dict[tuple[str, str], str]] = {
     ("GET", "/home.css"):                       "200   200   200   200   200   200   200   200",
     ("GET", "/openapi.json"):                   "200   200   200   200   200   200   200   200",
     ("GET", "/docs"):                           "200   200   200   200   200   200   200   200",
+    ("GET", "/client/v1/{name}"):               "200   200   200   200   200   200   200   200",
     ("GET", "/docs.css"):                       "200   200   200   200   200   200   200   200",
 }  # fmt: skip
 
@@ -90,7 +91,7 @@ async def test_a_route_answers_each_role_as_the_table_says(
 
     answer = await caller.send(
         method,
-        path.format(id=job["id"], name="active"),
+        path.format(id=job["id"], name="jobsvc.js" if path.startswith("/client") else "active"),
         content=body_of(path, world, job, grant.lease_token) if method == "POST" else None,
         headers={"Content-Type": "application/json"},
         **params_of(method, path, world, job),

@@ -29,5 +29,13 @@ PAGES: Final[Mapping[tuple[str, str], Entry]] = {
         },
     ),
     ("GET", "/docs"): Entry("readReference", "Pages", {200: Reply("The page.", others={"text/html": _TEXT})}),
+    ("GET", "/client/v1/{name}"): Entry(
+        "readClient",
+        "Pages",
+        {
+            200: Reply("A module.", others={"text/javascript": _TEXT}, headers={"ETag": "Its digest."}),
+            304: Reply("It is known.", headers={"ETag": "Its digest."}),
+        },
+    ),
     ("GET", "/docs.css"): Entry("readReferenceStyle", "Pages", {200: Reply("Style.", others={"text/css": _TEXT})}),
 }

@@ -1,0 +1,83 @@
+/**
+ * The SharedWorker: one hub for all tabs of a browser that are the same principal's.
+ *
+ * Its name says whose: another principal's tabs start another. A tab that is gone says so, or lets go of its lock, or
+ * has not been heard of for so long that it cannot be there.
+ */
+
+import { Hub } from "./hub.js";
+
+/** @typedef {import("./hub.js").Listener} Listener */
+
+const SILENT_MS = 180_000;
+
+/** @type {Hub | null} */
+let hub = null;
+/** @type {Map<MessagePort, {listener: Listener | null, heardAt: number}>} */
+const tabs = new Map();
+/** @type {Map<number, (token: string | null) => void>} */
+const asked = new Map();
+let questions = 0;
+
+/** Any tab that answers knows the token; the newest is the likeliest to be there. */
+function token(/** @type {boolean} */ again) {
+  return new Promise((resolve) => {
+    const id = (questions += 1);
+    asked.set(id, resolve);
+    for (const port of [...tabs.keys()].reverse()) port.postMessage({ ask: "token", id, again });
+    setTimeout(() => answered(id, null), 10_000);
+  });
+}
+
+/**
+ * @param {number} id
+ * @param {string | null} value
+ */
+function answered(id, value) {
+  asked.get(id)?.(value);
+  asked.delete(id);
+}
+
+/** @param {MessagePort} port */
+function gone(port) {
+  const tab = tabs.get(port);
+  if (tab?.listener) hub?.leave(tab.listener);
+  tabs.delete(port);
+  port.close();
+}
+
+/**
+ * @param {MessagePort} port
+ * @param {any} message
+ */
+function told(port, { tell, ...said }) {
+  const tab = tabs.get(port);
+  if (!tab) return;
+  tab.heardAt = Date.now();
+  if (tell === "begin") {
+    const tokens = said.tokens ? token : async () => null;
+    hub ??= new Hub({ baseUrl: said.baseUrl, transport: said.transport, token: tokens, fetch: (...with_) => fetch(...with_) });
+    if (said.lock) navigator.locks?.request(said.lock, () => gone(port));
+  } else if (tell === "join" && hub && !tab.listener) {
+    tab.listener = {
+      onBatch: (batch) => port.postMessage({ batch }),
+      onStatus: (status) => port.postMessage({ status }),
+    };
+    hub.join(tab.listener);
+  } else if (tell === "leave" && tab.listener) {
+    hub?.leave(tab.listener);
+    tab.listener = null;
+  } else if (tell === "token") answered(said.id, said.token);
+  else if (tell === "check") hub?.check(said.now);
+  else if (tell === "restart") hub?.restart();
+  else if (tell === "gone") gone(port);
+}
+
+setInterval(() => {
+  for (const [port, tab] of tabs) if (Date.now() - tab.heardAt > SILENT_MS) gone(port);
+}, 30_000);
+
+/** @type {any} */ (globalThis).onconnect = (/** @type {MessageEvent} */ { ports: [port] }) => {
+  tabs.set(port, { listener: null, heardAt: Date.now() });
+  port.onmessage = ({ data }) => told(port, data);
+};
