@@ -22,6 +22,7 @@ from jobsvc.domain.moments import SECOND_US
 from jobsvc.domain.words import Principal
 from jobsvc.feed import Feed
 from jobsvc.handovers import Handovers
+from jobsvc.http.acts import Acts
 from jobsvc.http.browsers import Browsers
 from jobsvc.http.edge import dispatching
 from jobsvc.http.identity import Identity
@@ -36,6 +37,7 @@ from jobsvc.ledger import Ledger
 from jobsvc.lines import tell_loop_faults
 from jobsvc.metrics import Metrics
 from jobsvc.observe import observing
+from jobsvc.operate.owner import announcement
 from jobsvc.operate.views import CATCH_UP
 from jobsvc.store.sqlite import SqliteStore
 from jobsvc.sweeper import Sweeper
@@ -125,6 +127,7 @@ async def running(
     identity = Identity(settings, clock, revocations, provider=provider)
     if provider is not None:
         provider.start(on_withdrawn=identity.forget_all)
+    acts = Acts()
     try:
         yield Service(
             settings,
@@ -140,8 +143,10 @@ async def running(
             metrics,
             RequestLimits(settings, clock),
             Browsers(settings.allowed_origins),
+            acts,
         )
     finally:
+        await acts.stop()
         await streams.stop()
         await handovers.stop()
         if provider is not None:
@@ -181,7 +186,9 @@ async def serving(service: Service) -> AsyncIterator[str]:
     try:
         site = web.TCPSite(runner, settings.host, settings.port, backlog=1024, reuse_address=True)
         await site.start()
-        yield _url_of(runner, settings.host)
+        url = _url_of(runner, settings.host)
+        await service.store.announce(announcement(url, settings.allowed_hosts))
+        yield url
     finally:
         await runner.cleanup()
 
@@ -211,7 +218,7 @@ async def run(settings: Settings, *, announce: Callable[[str], None], link: bool
         log("service.draining", count=len(service.streams))
         # Also where no stream keeps it: whoever asks /readyz in time is told before the door closes.
         notice = asyncio.sleep(0 if failed else settings.drain_notice_s)
-        await asyncio.gather(service.streams.drain(settings.drain_s), notice)
+        await asyncio.gather(service.streams.drain(settings.drain_s), service.acts.stop(), notice)
     log("service.stopped")
     return EXIT_STORE_BEYOND_REPAIR if failed else EXIT_DONE
 

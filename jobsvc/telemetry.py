@@ -54,6 +54,7 @@ ErrorEvent = Literal[
     "sweeper.failed",
     "handover.failed",
     "projection.parked",
+    "act.failed",
     "request.failed",
     "feed.fault",
     "stream.failed",
@@ -224,6 +225,11 @@ LINES: Final[Mapping[LogEvent, Line]] = {
         "A view that catches up met an event that it cannot take in, and stands still.",
         ("projection", "traceback"),
         "Mend the projection, then rebuild it.",
+    ),
+    "act.failed": Line(
+        "An operator's verb met a fault of ours, or what is stored contradicts itself.",
+        ("act", "traceback"),
+        "Run `jobsvc verify`; if that finds nothing, report it.",
     ),
     "request.failed": Line(
         "A request met a fault of ours and was answered 500, or its stream was cut.",

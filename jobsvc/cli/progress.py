@@ -6,15 +6,23 @@ from __future__ import annotations
 
 import sys
 from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from jobsvc.cli.options import Misused, Wrong
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
     from jobsvc.store.sqlite import SqliteStore
+
+
+class Counting(Protocol):
+    """Told how much is done, and of how much where that changed or was not known before."""
+
+    def __call__(self, done: int, of: int = ..., /) -> None:
+        """So much is done."""
+        ...
 
 
 @asynccontextmanager
@@ -65,14 +73,14 @@ def _existing(database: Path) -> Path:
 
 
 @contextmanager
-def counting(what: str, total: int) -> Iterator[Callable[[int], None]]:
+def counting(what: str, total: int) -> Iterator[Counting]:
     """Whoever waits at a terminal sees how far *what* is of *total*; elsewhere nothing is printed."""
     if not sys.stderr.isatty():
-        yield lambda _: None
+        yield lambda _done, _of=0: None
         return
     from rich.console import Console
     from rich.progress import Progress
 
     with Progress(console=Console(stderr=True), transient=True) as bar:
         line = bar.add_task(what, total=max(total, 1))
-        yield lambda position: bar.update(line, completed=position)
+        yield lambda done, of=0: bar.update(line, completed=done, total=max(of or total, 1))

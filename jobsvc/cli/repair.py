@@ -6,21 +6,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
 import click
 
+from jobsvc.cli.held import through_service
 from jobsvc.cli.options import Misused, output_option, print_json, settings_from, settings_options
 from jobsvc.cli.progress import counting, reading, repairing
 
 if TYPE_CHECKING:
-    from jobsvc.operate.verify import Verified
+    from jobsvc.operate.verify import VerifyReport
     from jobsvc.operate.views import Rebuilt
-
-
-_CHAIN: Final = re.compile(r"[0-9a-fA-F]{64}")
 
 
 @click.command(epilog="Example: jobsvc verify --database jobs.db --against head.json")
@@ -33,56 +30,62 @@ def verify(
     """
     Check the chain, the positions, the versions, and every view against a replay.
 
-    The service may be running. Exit code 1 if anything is wrong, with the first wrong position.
+    The service may be running; it does the work then. Exit code 1 if anything is wrong, with the first wrong position.
     """
-    database = settings_from(flags, config_path=config_path, pairs=pairs).settings.database_path
-    verified = asyncio.run(_verified(database, None if against is None else _saved_head(against)))
+    from jobsvc.operate.verify import VerifyReport
+
+    loaded = settings_from(flags, config_path=config_path, pairs=pairs)
+    head = None if against is None else _saved_head(against)
+    body = {"against": head}
+    verified = through_service(loaded, "verify", body=body, answer=VerifyReport, looks_only=True)
+    if verified is None:
+        verified = asyncio.run(_verified(loaded.settings.database_path, head))
     if output == "json":
-        print_json(
-            {"ok": not verified.findings, "position": verified.position, "chain": verified.chain} | _found(verified)
-        )
+        print_json(verified)
     else:
         _print(verified)
-    if verified.findings:
+    if not verified.ok:
         raise SystemExit(1)
 
 
-async def _verified(database: Path, against: tuple[int, bytes] | None) -> Verified:
+async def _verified(database: Path, against: str | None) -> VerifyReport:
+    from jobsvc.operate.verify import report, saved_head
     from jobsvc.operate.verify import verify as check
 
     async with reading(database) as store:
         head = await store.read_head()
         with counting("verifying", head.position) as progress:
-            return await check(store, against=against, progress=progress)
+            saved = None if against is None else saved_head(against)
+            return report(await check(store, against=saved, progress=progress))
 
 
-def _found(verified: Verified) -> dict[str, Any]:
-    first = next((finding.position for finding in verified.findings if finding.position is not None), None)
-    return {"first_wrong_position": first, "findings": verified.findings}
-
-
-def _print(verified: Verified) -> None:
+def _print(verified: VerifyReport) -> None:
     for finding in verified.findings:
         place = "views" if finding.position is None else f"position {finding.position}"
         click.secho(f"{place}: {finding.what}", fg="red")
-    if not verified.findings:
+    if verified.ok:
         click.echo(f"{verified.position} events, all in order; every view is what its replay makes")
         click.echo(f"head {verified.position}:{verified.chain}")
 
 
-def _saved_head(text: str) -> tuple[int, bytes]:
-    """The head that *text* is, or that stands in the file it names."""
-    position, colon, chain = text.partition(":")
+def _saved_head(text: str) -> str:
+    """The head that *text* is, or that stands in the file it names, as POSITION:CHAIN."""
+    from jobsvc.operate.verify import saved_head
+
+    head = text
+    position, colon, _ = text.partition(":")
     if not (colon and position.isdigit()):
         try:
             saved = json.loads(Path(text).read_text(encoding="utf-8"))
-            position, chain = str(saved["position"]), saved["chain"]
+            head = f"{saved['position']}:{saved['chain']}"
         except (OSError, ValueError, KeyError, TypeError) as error:
             message = f"--against is POSITION:CHAIN, or a file with the answer of /api/log/head, not {text!r}"
             raise Misused(message) from error
-    if not _CHAIN.fullmatch(str(chain)):
-        raise Misused("the chain of a head is 64 hexadecimal digits")
-    return int(position), bytes.fromhex(chain)
+    try:
+        number, chain = saved_head(head)
+    except ValueError as error:
+        raise Misused(f"--against: {error}") from error
+    return f"{number}:{chain.hex()}"
 
 
 @click.command(epilog="Example: jobsvc rebuild active --database jobs.db")

@@ -108,6 +108,18 @@ class RevokeBody(Body, frozen=True):
     issued_before: str | None = None
 
 
+class ActBody(Body, frozen=True):
+    """Nothing but why: what every verb of an operator takes."""
+
+    reason: Annotated[str, Meta(max_length=1_000, description="Why, for the service's log.")] | None = None
+
+
+class VerifyBody(ActBody, frozen=True):
+    """What to hold the log against: ``POSITION:CHAIN`` of a head saved earlier."""
+
+    against: Annotated[str, Meta(pattern="^[0-9]{1,18}:[0-9a-f]{64}$")] | None = None
+
+
 class SessionClaimBody(Body, frozen=True):
     """The guest that a user was, by its token. ``owner`` is for those who act for the user."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from jobsvc.http import browser_client, jobs, operators, pages, reference, sessions, standings, workers
+from jobsvc.http import browser_client, jobs, operators, pages, reference, sessions, standings, verbs, workers
 from jobsvc.http.edge import Route
 
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route("GET", "/api/streams", _OPERATORS | {"viewer"}, standings.streams, "How the open streams stand."),
     Route("GET", "/api/projections", _OPERATORS | {"viewer"}, operators.projections, "How far each view is."),
     Route("POST", "/api/projections/{name}/rebuild", _OPERATORS, operators.rebuild_projection, "A view anew."),
+    Route("POST", "/api/operator/verify", _OPERATORS, verbs.verify, "Whether the log and its views are whole."),
     Route("POST", "/api/operator/revoke", _OPERATORS, operators.revoke, "Whose tokens count no more."),
     Route("GET", "/healthz", None, operators.healthz, "The process answers."),
     Route("GET", "/readyz", None, operators.readyz, "Commands are taken and can be written."),

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from jobsvc.clock import Clock
 from jobsvc.feed import Feed
 from jobsvc.handovers import Handovers
+from jobsvc.http.acts import Acts
 from jobsvc.http.browsers import Browsers
 from jobsvc.http.identity import Identity
 from jobsvc.http.limits import Limits
@@ -40,6 +41,7 @@ class Service:
     metrics: Metrics
     limits: Limits
     browsers: Browsers
+    acts: Acts
 
     @property
     def waits(self) -> bool:

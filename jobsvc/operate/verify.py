@@ -8,6 +8,7 @@ was read at. The first thing that is wrong is named with its position; later one
 from __future__ import annotations
 
 import asyncio
+import re
 from bisect import bisect_right
 from typing import TYPE_CHECKING, Any, Final
 
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 _BEFORE_ALL: Final = -(2**63)
 """Below every position, those that no log has included."""
 
+_CHAIN: Final = re.compile(r"[0-9a-fA-F]{64}")
+
 _ATTEMPTS_MAX: Final = 50
 """How often a catch-up projection is read again because it moved on meanwhile."""
 
@@ -50,6 +53,35 @@ class Verified(Struct, frozen=True):
     position: int
     chain: str
     findings: list[Finding]
+
+
+class VerifyReport(Struct, frozen=True):
+    """What was found of a log, as operators are told it."""
+
+    ok: bool
+    position: int
+    chain: str
+    first_wrong_position: int | None
+    findings: list[Finding]
+
+
+def report(verified: Verified) -> VerifyReport:
+    """*verified* as it is told."""
+    first = next((one.position for one in verified.findings if one.position is not None), None)
+    return VerifyReport(not verified.findings, verified.position, verified.chain, first, verified.findings)
+
+
+def saved_head(text: str) -> tuple[int, bytes]:
+    """
+    The head that *text*, ``POSITION:CHAIN``, says.
+
+    Raises:
+        ValueError: It is none.
+    """
+    position, _, chain = text.partition(":")
+    if not (position.isascii() and position.isdigit() and _CHAIN.fullmatch(chain)):
+        raise ValueError(f"a head is POSITION:CHAIN, with the chain in 64 hexadecimal digits, not {text!r}")
+    return int(position), bytes.fromhex(chain)
 
 
 async def verify(

@@ -13,6 +13,7 @@ import asyncio
 import fcntl
 import logging
 import os
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 from urllib.parse import quote
@@ -39,6 +40,8 @@ BACKPORTS: Final[Mapping[tuple[int, int], int]] = {(3, 44): 6, (3, 50): 7}
 """Older lines that got the repair, and from which release of theirs."""
 
 CACHED_STATEMENTS: Final = 512
+_LOCK_PAUSES_S: Final = (0.01, 0.02, 0.04, 0.08, 0)
+ANNOUNCED_BYTES_MAX: Final = 4_096
 BUSY_TIMEOUT_MS: Final = 5_000
 CACHE_KIB: Final = 32_768
 WAL_BYTES_KEPT_MAX: Final = 64 * 1024 * 1024
@@ -227,7 +230,8 @@ class FileLock:
     Ownership of a database file by one process, for as long as the lock file stays open.
 
     The operating system lets go of it when the process ends, however it ends. The file itself is never removed: another
-    process may have it open already and would then own a name that is no longer there.
+    process may have it open already and would then own a name that is no longer there. What stands in it is where the
+    owner can be asked; it counts for as long as there is an owner.
     """
 
     def __init__(self, database: Path) -> None:
@@ -245,20 +249,64 @@ class FileLock:
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
             raise StoreDown("the lock file beside the database cannot be opened", kind="io") from error
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        if not _lock(descriptor):
             os.close(descriptor)
-            raise StoreDown("another process owns this database; stop it first", kind="busy") from error
+            raise StoreDown("another process owns this database; stop it first", kind="busy")
         self._descriptor = descriptor
+        self.announce(b"")
+
+    def announce(self, where: bytes) -> None:
+        """
+        Whoever finds the file owned reads *where* in the lock file; empty before anything was announced.
+        """
+        if self._descriptor is not None:
+            os.ftruncate(self._descriptor, 0)
+            os.pwrite(self._descriptor, where, 0)
+
+    def read_owner(self) -> bytes | None:
+        """
+        What the file's owner announced; None if it has none, or one that announced nothing. Changes nothing.
+
+        What an owner left behind that was killed is told from what counts by the lock, which went with it.
+        """
+        try:
+            descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return None
+        with os.fdopen(descriptor, "rb") as file:
+            where = file.read(ANNOUNCED_BYTES_MAX)
+            return where if where and _is_locked(descriptor) else None
 
     def release(self) -> None:
         """
         Anyone may own the file.
         """
         if self._descriptor is not None:
+            self.announce(b"")
             os.close(self._descriptor)
             self._descriptor = None
+
+
+def _lock(descriptor: int) -> bool:
+    """
+    True if the lock is ours now. Whoever only looks for an owner has it for an instant, which is waited for.
+    """
+    for pause_s in _LOCK_PAUSES_S:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(pause_s)
+        else:
+            return True
+    return False
+
+
+def _is_locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    return False
 
 
 def check_version(version: tuple[int, ...] = pysqlite3.sqlite_version_info) -> None:

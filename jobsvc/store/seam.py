@@ -216,6 +216,10 @@ class Store(Protocol):
         """Everything is released; the store can be opened again."""
         ...
 
+    async def announce(self, where: bytes) -> None:
+        """Whoever finds the store owned by this process is told *where* it can be asked, until the store is closed."""
+        ...
+
     async def append(self, batch: Batch, *, decided_at: int) -> Head:
         """
         Make *batch* permanent at the end of the log, all or none, with the view rows and marks that follow from it.

@@ -62,6 +62,13 @@ class SqliteConnections:
         self._reader: Connection | None = None
         self._fault: StoreFault | None = None
 
+    async def announce(self, where: bytes) -> None:
+        """
+        Whoever finds the file owned is told *where* its owner can be asked.
+        """
+        if self._lock is not None:
+            await asyncio.to_thread(self._lock.announce, where)
+
     async def wal_bytes(self) -> int:
         """
         How long the write-ahead log is; one that keeps growing has a reader that does not let go.

@@ -43,6 +43,7 @@ TABLE: Final[dict[tuple[str, str], str]] = {
     ("GET", "/api/streams"):                    "401   403   403   403   403   403   200   200",
     ("GET", "/api/projections"):                "401   403   403   403   403   403   200   200",
     ("POST", "/api/projections/{name}/rebuild"): "401  403   403   403   403   403   403   200",
+    ("POST", "/api/operator/verify"):           "401   403   403   403   403   403   403   200",
     ("POST", "/api/operator/revoke"):           "401   403   403   403   403   403   403   200",
     ("GET", "/healthz"):                        "200   200   200   200   200   200   200   200",
     ("GET", "/readyz"):                         "200   200   200   200   200   200   200   200",
@@ -128,6 +129,7 @@ def body_of(path: str, world: World, job: JSON, lease_token: str) -> bytes:
         "/api/worker/claim": {"kinds": ["nothing"]},
         "/api/worker/reports": {"reports": [{"job_id": job["id"], "lease_token": lease_token, "report": "heartbeat"}]},
         "/api/projections/{name}/rebuild": {},
+        "/api/operator/verify": {},
         "/api/operator/revoke": {"subject": "guest:nobody", "reason": "a test"},
     }
     if path in bodies:

@@ -4,7 +4,7 @@ The entries of what operators and monitors read and do.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from jobsvc.http import bodies, samples, shapes
 from jobsvc.http import entry as e
@@ -16,6 +16,22 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _TEXT: Final = {"schema": {"type": "string"}}
+
+
+def act_reply(says: str, shape: Any, example: Any) -> Reply:  # noqa: ANN401  # a record, and an instance of it
+    """The answer of a verb that may take long: as JSON when it has ended, or as lines that say how far it is."""
+    says_lines = "Lines with `verb`, `done` and `of` while it is under way, and last one with `result` or `problem`."
+    members = {
+        "verb": {"type": "string"},
+        "done": {"type": "integer"},
+        "of": {"type": "integer"},
+        "result": {"$ref": SCHEMAS + shape.__name__},
+        "problem": {"$ref": SCHEMAS + "Problem"},
+    }
+    line = {"type": "object", "properties": members, "additionalProperties": False}
+    lines = {"schema": {"type": "string", "description": says_lines}, "x-item-schema": line}
+    return Reply(says, shape, example, {"application/x-ndjson": lines})
+
 
 OPERATORS: Final[Mapping[tuple[str, str], Entry]] = {
     ("GET", "/api/log"): Entry(
@@ -127,6 +143,19 @@ OPERATORS: Final[Mapping[tuple[str, str], Entry]] = {
         },
         bodies.RevokeBody,
         {"subject": "user:17", "reason": "a stolen phone"},
+    ),
+    ("POST", "/api/operator/verify"): Entry(
+        "verifyLog",
+        "Operators",
+        {
+            200: act_reply(
+                "What was looked at, and what was found wrong, gravest first.",
+                shapes.VerifyAnswer,
+                {"ok": True, "position": 1841, "chain": "0" * 64, "first_wrong_position": None, "findings": []},
+            )
+        },
+        bodies.VerifyBody,
+        {"against": f"1200:{'0' * 64}", "reason": "before the backup"},
     ),
     ("GET", "/healthz"): Entry(
         "readHealth", "Operators", {200: Reply("It lives.", shapes.HealthAnswer, {"status": "alive"})}

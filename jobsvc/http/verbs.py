@@ -1,0 +1,44 @@
+"""
+The operator's verbs over HTTP, ``POST /api/operator/{verb}``: each reads its body and does what operate has for it.
+
+The command line asks here when the service holds the file. Long looks at the log run aside; what writes goes through
+the ledger or the store. Every verb takes a ``reason``, which stands in the service's log.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from jobsvc.http import bodies
+from jobsvc.http.acts import answer
+from jobsvc.operate.aside import aside
+from jobsvc.operate.verify import report, saved_head
+from jobsvc.operate.verify import verify as check
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from jobsvc.http.call import Call
+    from jobsvc.operate.aside import Progress
+    from jobsvc.operate.verify import VerifyReport
+    from jobsvc.store.seam import Store
+
+
+async def verify(call: Call) -> web.StreamResponse:
+    """``POST /api/operator/verify``: whether the log is whole, and every view what its replay makes."""
+    body: bodies.VerifyBody = await act_body(call, bodies.VerifyBody)
+    against = None if body.against is None else saved_head(body.against)
+
+    async def look(store: Store, progress: Progress) -> VerifyReport:
+        of = (await store.read_head()).position
+        return report(await check(store, against=against, progress=lambda position: progress(position, of)))
+
+    database = call.service.settings.database_path
+    return await answer(call, "verify", lambda progress: aside(database, look, progress))
+
+
+async def act_body(call: Call, shape: type[bodies.ActBody]) -> Any:  # noqa: ANN401  # an instance of *shape*
+    """The body of an operator's verb, whose reason is noted for the service's log."""
+    body: bodies.ActBody = await call.body(shape)
+    call.noted["reason"] = body.reason
+    return body
