@@ -53,8 +53,7 @@ async def _verified(database: Path, against: str | None) -> VerifyReport:
     from jobsvc.operate.verify import verify as check
 
     async with reading(database) as store:
-        head = await store.read_head()
-        with counting("verifying", head.position) as progress:
+        with counting("verifying", 0) as progress:
             saved = None if against is None else saved_head(against)
             return report(await check(store, against=saved, progress=progress))
 

@@ -30,8 +30,7 @@ async def verify(call: Call) -> web.StreamResponse:
     against = None if body.against is None else saved_head(body.against)
 
     async def look(store: Store, progress: Progress) -> VerifyReport:
-        of = (await store.read_head()).position
-        return report(await check(store, against=against, progress=lambda position: progress(position, of)))
+        return report(await check(store, against=against, progress=progress))
 
     database = call.service.settings.database_path
     return await answer(call, "verify", lambda progress: aside(database, look, progress))

@@ -109,7 +109,7 @@ def decode_job(body: bytes) -> Job:
     try:
         return _job_decoder.decode(body)
     except ValueError as error:
-        raise ViewMismatch("a row of the view active cannot be read; rebuild it") from error
+        raise ViewMismatch("active has a row that cannot be read; rebuild active") from error
 
 
 def dumps(value: object) -> bytes:

@@ -276,6 +276,14 @@ WHERE job_id = :job_id AND +position > :after AND (:type IS NULL OR type = :type
 ORDER BY version
 LIMIT :limit;
 
+-- name: records_by_stream
+-- A page of the log in the order of its jobs, byte for byte, above one version of one job.
+SELECT position, job_id, version, type, schema, at, owner, facts, payload, salt, payload_digest, chain, previous_owner
+FROM events
+WHERE (job_id, version) > (:job_id, :version) AND position <= :until
+ORDER BY job_id, version
+LIMIT :limit;
+
 
 -- == Looking up =====================================================================================================
 
@@ -360,17 +368,17 @@ LIMIT :limit;
 
 -- name: view_active
 -- A page of active, as stored.
-SELECT job_id, position, state, body FROM active WHERE job_id > :after ORDER BY job_id LIMIT :limit;
+SELECT job_id, position, state, body FROM active WHERE job_id > :after AND job_id <= :through ORDER BY job_id LIMIT :limit;
 
 -- name: view_keys
 -- A page of keys, as stored.
-SELECT job_id, owner, kind, key FROM keys WHERE job_id > :after ORDER BY job_id LIMIT :limit;
+SELECT job_id, owner, kind, key FROM keys WHERE job_id > :after AND job_id <= :through ORDER BY job_id LIMIT :limit;
 
 -- name: view_history
 -- A page of history, as stored.
 SELECT job_id, owner, kind, key, state, created_at, finished_at
 FROM history
-WHERE job_id > :after
+WHERE job_id > :after AND job_id <= :through
 ORDER BY job_id
 LIMIT :limit;
 

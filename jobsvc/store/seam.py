@@ -8,7 +8,7 @@ position order.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final, Literal, Protocol
 
 from msgspec import Struct, field
@@ -171,6 +171,16 @@ class HistoryQuery(Struct, frozen=True):
 ViewName = Literal["active", "keys", "history"]
 
 
+class StreamPlace(Struct, frozen=True, gc=False):
+    """
+    How far somebody is who reads the log stream by stream: past *version* of *job_id*, and done with all up to *done*.
+    """
+
+    job_id: JobId = ""
+    version: int = 0
+    done: JobId = ""
+
+
 class ViewProgress(Struct, frozen=True):
     """How far a catch-up projection is: its version, its checkpoint, and how many rows it has."""
 
@@ -178,6 +188,23 @@ class ViewProgress(Struct, frozen=True):
     version: int
     position: int
     rows: int
+
+
+class StreamsPage(Struct, frozen=True):
+    """
+    Streams one after the other, in the order of their jobs, and what the views say of those jobs, as of one position.
+
+    Attributes:
+        position: The head as of which all of it was read.
+        records: What follows on where the caller was, by job and version. The last stream may go on in the next page.
+        through: Every job up to this one ends in this page, and those with no events at all; None: all that there are.
+        views: By view, the rows of the jobs above the caller's and up to *through*.
+    """
+
+    position: int
+    records: Sequence[Record]
+    through: JobId | None
+    views: Mapping[ViewName, Sequence[Job] | Sequence[KeyRow] | Sequence[HistoryRow]]
 
 
 class Behind(Conflict):
@@ -279,6 +306,20 @@ class Store(Protocol):
         Up to *limit* (≤ 2,000) stored events above position *after*, byte for byte, in order; fewer if they are large.
 
         With *job_id*, only that job's, by an index; with *type*, only those of that type, found by reading on.
+        """
+        ...
+
+    async def read_streams(
+        self, place: StreamPlace, *, limit: int, until: int | None = None, views: Collection[ViewName] = ()
+    ) -> StreamsPage:
+        """
+        A page of up to *limit* (≤ 2,000) stored events above *place*, job after job, beside the rows of *views*.
+
+        Events above position *until* are left out. All of it is read in one short transaction, so views and events are
+        of the same moment; of a view that has more rows than there can be jobs, the first are read.
+
+        Raises:
+            ViewMismatch: A row of a view cannot be read; the message begins with the view's name.
         """
         ...
 

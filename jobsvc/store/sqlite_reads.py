@@ -11,10 +11,14 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
+from msgspec import Struct
+
 from jobsvc.domain.errors import UnreadableEvent, ViewMismatch
 from jobsvc.domain.job import Job, evolve
+from jobsvc.domain.words import JobId
 from jobsvc.store import codec
 from jobsvc.store.blocks import block
+from jobsvc.store.driver import DriverError, Row, roll_back
 from jobsvc.store.seam import (
     BYTES_PER_PAGE_MAX,
     ROWS_PER_PAGE_MAX,
@@ -24,22 +28,27 @@ from jobsvc.store.seam import (
     KeyRow,
     Mark,
     Record,
+    StreamPlace,
+    StreamsPage,
     ViewName,
 )
 from jobsvc.store.sqlite_connections import SqliteConnections
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from jobsvc.domain.events import Event, EventType
-    from jobsvc.domain.words import JobId, Micros
-    from jobsvc.store.driver import RawConnection, Row
+    from jobsvc.domain.words import Micros
+    from jobsvc.store.driver import Cursor, RawConnection
 
 POSITION_MAX: Final = 2**63 - 1
 EVENTS_PER_SLICE: Final = 128
 """How many events are decoded before others get a turn: about half a millisecond."""
 
 _AFTER_ALL_IDS: Final = "~"
+
+_ABOVE_ALL_TEXT: Final = b""
+"""SQLite has every BLOB above every text."""
 
 Wanted = tuple["JobId", "int | None"]
 """A job and the version that it is wanted at; None for the newest."""
@@ -93,9 +102,10 @@ class SqliteReads(SqliteConnections):
         """
         A page of the log or of a job's stream, byte for byte.
         """
-        parameters = {"after": after, "limit": min(limit, ROWS_PER_PAGE_MAX), "job_id": job_id, "type": type}
+        most = min(limit, ROWS_PER_PAGE_MAX)
+        parameters = {"after": after, "limit": most, "job_id": job_id, "type": type}
         name = "records" if job_id is None else "records_of_job"
-        rows = await self._read(lambda raw: _bounded(iter(raw.execute(block(name), parameters).fetchone, None)))
+        rows, _ = await self._read(lambda raw: _bounded(raw.execute(block(name), parameters), rows_max=most))
         return [_record(*row) for row in rows]
 
     async def read_history(self, query: HistoryQuery) -> Sequence[HistoryRow]:
@@ -129,15 +139,24 @@ class SqliteReads(SqliteConnections):
         """
         A page of *view* as stored.
         """
-        parameters = {"after": after, "limit": min(limit, ROWS_PER_PAGE_MAX)}
+        parameters = {"after": after, "through": _ABOVE_ALL_TEXT, "limit": min(limit, ROWS_PER_PAGE_MAX)}
         rows = await self._read(lambda raw: raw.execute(block(f"view_{view}"), parameters).fetchall())
-        match view:
-            case "active":
-                return [_active(*row) for row in rows]
-            case "keys":
-                return [KeyRow(*row) for row in rows]
-            case "history":
-                return [HistoryRow(*row) for row in rows]
+        return _view_rows(view, rows)
+
+    async def read_streams(
+        self, place: StreamPlace, *, limit: int, until: int | None = None, views: Collection[ViewName] = ()
+    ) -> StreamsPage:
+        """
+        A page of the log in the order of its jobs, beside the rows of *views*.
+        """
+        bounds = {"limit": min(limit, ROWS_PER_PAGE_MAX), "until": POSITION_MAX if until is None else until}
+        found = await self._read(lambda raw: _select_streams_page(raw, place, bounds, views=sorted(views)))
+        return StreamsPage(
+            found.position,
+            [_record(*row) for row in found.records],
+            found.through,
+            {view: _view_rows(view, rows) for view, rows in found.views.items()},
+        )
 
 
 def select_head(raw: RawConnection) -> Head:
@@ -204,6 +223,61 @@ def as_json(value: object) -> str:
     return codec.dumps(value).decode()
 
 
+class _StreamRows(Struct, frozen=True):
+    position: int
+    records: list[Row]
+    through: JobId | None
+    views: dict[ViewName, list[Row]]
+
+
+def _select_streams_page(
+    raw: RawConnection, place: StreamPlace, bounds: Mapping[str, int], *, views: Iterable[ViewName]
+) -> _StreamRows:
+    """
+    As ``read_streams``, all of it as of one moment.
+    """
+    raw.execute("BEGIN")
+    try:
+        above = {"job_id": place.job_id, "version": place.version, **bounds}
+        records, whole = _bounded(raw.execute(block("records_by_stream"), above), rows_max=bounds["limit"])
+        through = None if whole else _last_whole(records, place)
+        within = {
+            "after": place.done,
+            "through": _ABOVE_ALL_TEXT if through is None else through,
+            "limit": 2 * ROWS_PER_PAGE_MAX,
+        }
+        rows = {view: _select_view(raw, view, within) for view in views}
+        return _StreamRows(select_head(raw).position, records, through, rows)
+    finally:
+        roll_back(raw)
+
+
+def _last_whole(records: Sequence[Row], place: StreamPlace) -> JobId:
+    """
+    The last job of which the page is known to have everything: the one before that in which it ends.
+    """
+    last: JobId = records[-1][1]
+    before = place.done if place.job_id == last else place.job_id
+    return next((row[1] for row in reversed(records) if row[1] != last), before)
+
+
+def _select_view(raw: RawConnection, view: ViewName, within: Mapping[str, Any]) -> list[Row]:
+    try:
+        return raw.execute(block(f"view_{view}"), within).fetchall()
+    except DriverError as error:
+        raise ViewMismatch(f"{view} cannot be read ({error}); rebuild {view}") from error
+
+
+def _view_rows(view: ViewName, rows: Sequence[Row]) -> Sequence[Job] | Sequence[KeyRow] | Sequence[HistoryRow]:
+    match view:
+        case "active":
+            return [_active(*row) for row in rows]
+        case "keys":
+            return [KeyRow(*row) for row in rows]
+        case "history":
+            return [HistoryRow(*row) for row in rows]
+
+
 def _active(job_id: JobId, position: int, state: str, body: bytes) -> Job:
     """
     The job in a row of the view ``active``.
@@ -213,27 +287,25 @@ def _active(job_id: JobId, position: int, state: str, body: bytes) -> Job:
     """
     job = codec.decode_job(body)
     if (job.id, job.position, job.state) != (job_id, position, state):
-        raise ViewMismatch(f"the row of {job_id} in the view active holds something else; rebuild it")
+        raise ViewMismatch(f"active has a row for {job_id} that holds something else; rebuild active")
     return job
 
 
 def _record(*columns: Any) -> Record:  # noqa: ANN401 - as many as the block ``records`` has
-    values = dict(zip(Record.__struct_fields__, columns, strict=True))
-    return Record(**(values | {"facts": values["facts"].encode()}))
+    position, job_id, version, type, schema, at, owner, facts, *others = columns
+    return Record(position, job_id, version, type, schema, at, owner, facts.encode(), *others)
 
 
-def _bounded(rows: Iterator[Row]) -> list[Row]:
+def _bounded(rows: Cursor, *, rows_max: int) -> tuple[list[Row], bool]:
     """
-    The first of *rows*, up to the one that makes them too large for a page.
+    The first of *rows*, up to the one that makes them too large for a page; whether that is all there are.
     """
     taken: list[Row] = []
     size = 0
-    for row in rows:
+    while size <= BYTES_PER_PAGE_MAX and (row := rows.fetchone()) is not None:
         taken.append(row)
-        size += sum(len(column) for column in row if isinstance(column, bytes | str))
-        if size > BYTES_PER_PAGE_MAX:
-            break
-    return taken
+        size += len(row[7]) + (len(row[8]) if row[8] else 0)
+    return taken, size <= BYTES_PER_PAGE_MAX and len(taken) < rows_max
 
 
 def _unpack(packed: bytes) -> Iterator[tuple[int, Event]]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -17,12 +17,14 @@ from msgspec.structs import replace
 
 from jobsvc.domain.errors import Conflict, StoreDown
 from jobsvc.store import chain
-from jobsvc.store.seam import Batch, Behind, HistoryQuery, Mark, Needs
+from jobsvc.store.seam import Batch, Behind, HistoryQuery, Mark, Needs, StreamPlace, StreamsPage, ViewName
 from jobsvc.store.sqlite import SqliteStore
 from tests.store.histories import START, History, chain_of, history_row, job_id, key_row, rows_of
 
 if TYPE_CHECKING:
     from tests.store.conftest import Log
+
+HISTORY_ONLY: Final[tuple[ViewName, ...]] = ("history",)
 
 
 async def test_positions_have_no_holes(store: SqliteStore) -> None:
@@ -405,6 +407,58 @@ async def test_a_shadow_takes_the_views_place_only_if_it_saw_everything(store: S
     history.create(3)
     await store.append(history.batch(), decided_at=2)
     assert len(await store.read_view("history", after="", limit=9)) == 3
+
+
+async def test_streams_are_read_one_after_the_other_beside_their_rows(store: SqliteStore) -> None:
+    """
+    In pages of any size each event comes once, by job and version; each row comes once, with or after its job's last.
+    """
+    history = History()
+    for number in (2, 1, 3):
+        history.create(number)
+    for number in (1, 2, 1, 1, 1):
+        history.progress(number, percent=1.0)
+    await store.append(history.batch(), decided_at=0)
+    planted = [replace(history_row(history.jobs[job_id(1)]), job_id=job_id(number)) for number in (0, 9)]
+    await store.append(Batch([], [], history={row.job_id: row for row in planted}), decided_at=8)
+    expected = sorted((event.job_id, event.version) for event in history.events)
+
+    for limit in range(1, 10):
+        pages = await _streams(store, limit=limit)
+        events = [(record.job_id, record.version) for page in pages for record in page.records]
+        rows = [getattr(row, "job_id", "") for page in pages for row in page.views["history"]]
+        assert expected == events
+        assert [job_id(number) for number in (0, 1, 2, 3, 9)] == rows
+
+
+async def _streams(store: SqliteStore, *, limit: int) -> list[StreamsPage]:
+    """
+    All pages of the streams beside ``history``, which never has a row of a job whose events are still to come.
+    """
+    place, pages = StreamPlace(), list[StreamsPage]()
+    while True:
+        pages.append(page := await store.read_streams(place, limit=limit, views=HISTORY_ONLY))
+        assert page.position == 8
+        if page.through is None:
+            return pages
+        assert all(getattr(row, "job_id", "") <= page.through for row in page.views["history"])
+        place = StreamPlace(page.records[-1].job_id, page.records[-1].version, page.through)
+
+
+async def test_streams_can_be_read_up_to_a_position(store: SqliteStore) -> None:
+    """
+    What came after it is left out, and no view is read that was not asked for.
+    """
+    history = History()
+    for number in (2, 1):
+        history.create(number)
+        history.progress(number, percent=1.0)
+    await store.append(history.batch(), decided_at=0)
+
+    page = await store.read_streams(StreamPlace(), limit=9, until=3)
+
+    assert [3, 1, 2] == [record.position for record in page.records]
+    assert (None, {}) == (page.through, page.views)
 
 
 async def test_a_projection_has_one_runner(store: SqliteStore) -> None:

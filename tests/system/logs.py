@@ -81,14 +81,14 @@ def tamper(path: Path, *statements: str | tuple[str, tuple[Any, ...]]) -> None:
     """
     raw = connect(path, read_only=False)
     try:
-        for statement in (*_UNGUARDED, *statements):
+        for statement in (*UNGUARDED, *statements):
             sql, parameters = (statement, ()) if isinstance(statement, str) else statement
             raw.execute(sql, parameters)
     finally:
         raw.close()
 
 
-_UNGUARDED = (
+UNGUARDED = (
     "PRAGMA busy_timeout = 5000",
     "PRAGMA ignore_check_constraints = ON",
     "DROP TRIGGER IF EXISTS events_never_change",
