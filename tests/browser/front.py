@@ -36,6 +36,7 @@ class Front:
         mode: How it fails, if it does.
         asked: Requests to the service by method and path, since the last ``forget``.
         streams: Streams that are open through it now.
+        answers: Set while what is written to the service is answered; else it is done, and nobody hears of it.
     """
 
     def __init__(self, service: str) -> None:
@@ -44,6 +45,8 @@ class Front:
         self.mode: Mode = "through"
         self.asked: Counter[str] = Counter()
         self.streams = 0
+        self.answers = asyncio.Event()
+        self.answers.set()
         self._upstreams: set[asyncio.Task[object]] = set()
         self._session = aiohttp.ClientSession(auto_decompress=False, timeout=aiohttp.ClientTimeout(total=None))
 
@@ -100,6 +103,8 @@ class Front:
         except aiohttp.ClientError:
             return web.Response(status=502)
         async with upstream:
+            if request.method == "POST":
+                await self.answers.wait()
             kept = [(name, value) for name, value in upstream.headers.items() if name.lower() not in _HOP]
             response = web.StreamResponse(status=upstream.status)
             response.headers.extend(kept)
