@@ -26,6 +26,10 @@ VERBS: Final = {
     "replay": "jobsvc.cli.replay:replay",
     "rebuild": "jobsvc.cli.repair:rebuild",
     "verify": "jobsvc.cli.repair:verify",
+    "state-at": "jobsvc.cli.past:state_at",
+    "diff": "jobsvc.cli.past:diff",
+    "bisect": "jobsvc.cli.past:bisect",
+    "explain": "jobsvc.cli.explain:explain",
 }
 """Each verb, and where its command is."""
 

@@ -52,7 +52,7 @@ from jobsvc.domain.events import (
 )
 from jobsvc.domain.job import Job
 from jobsvc.domain.machine import CANCEL_GRACE_US, Case, fire
-from jobsvc.domain.words import SYSTEM, JobId, Micros, Verb
+from jobsvc.domain.words import SYSTEM, JobId, Micros, Reason, Verb
 
 FOLLOWUPS_MAX: Final = 100
 """
@@ -245,7 +245,8 @@ def _replace(command: c.Create, holder: Job, *, situation: Situation, retry_of: 
 
 def _superseded(command: c.Create | c.Merge, job: Job, *, now: Micros, by: JobId) -> NewEvent:
     _fire("supersede", Case(job, now))
-    return NewEvent(job.id, Cancelled(fence=job.fence + 1, superseded_by=by), _payload(command, reason="superseded"))
+    reason: Reason = "superseded"
+    return NewEvent(job.id, Cancelled(fence=job.fence + 1, superseded_by=by), _payload(command, reason=reason))
 
 
 def _ask_followup(command: c.Create, holder: Job, *, situation: Situation) -> Decision:
@@ -317,7 +318,8 @@ def _asked_again(command: c.Retry, job: Job) -> c.Create:
 def _cancel(command: c.Cancel, situation: Situation) -> Decision:
     job = _changeable(command, situation)
     case = _fire("cancel", Case(job, situation.now, force=command.force))
-    payload = _payload(command, reason=command.reason or ("forced" if command.force else "requested"))
+    reason: Reason = "forced" if command.force else "requested"
+    payload = _payload(command, reason=command.reason or reason)
     match case.emitted:
         case None:
             return Decision(job.id, "unchanged")
@@ -341,7 +343,8 @@ def _clean_up(command: c.CleanUp, situation: Situation) -> Decision:
             payload = _payload(command, reason=command.reason or _why_expired(case))
             return _changed(job, Expired(job.fence + 1), payload=payload)
         case _:
-            return _changed(job, _cancelled(job), payload=_payload(command, reason=command.reason or "cleaned_up"))
+            reason: Reason = "cleaned_up"
+            return _changed(job, _cancelled(job), payload=_payload(command, reason=command.reason or reason))
 
 
 def _cancelled(job: Job, report: Report | None = None) -> Cancelled:
@@ -502,7 +505,7 @@ def _lapsed(job: Job, case: Case, *, payload: Payload, situation: Situation) -> 
             return _changed(job, _given_up(job), payload=replace(payload, reason=job.reason))
 
 
-def _why_expired(case: Case) -> str:
+def _why_expired(case: Case) -> Reason:
     """
     The first of the bounds that the job is past, in a word.
     """

@@ -102,6 +102,13 @@ def profile_for(kind: str, profiles: Mapping[str, str]) -> str:
     return profiles.get(kind, "x-post" if kind == "x-post" else "default")
 
 
+def profiles_in_use(profiles: Mapping[str, str]) -> frozenset[str]:
+    """
+    The names of all profiles that some kind uses, given what *profiles* says of kinds.
+    """
+    return frozenset({"default", "x-post", *profiles.values()})
+
+
 # --- Parsing -------------------------------------------------------------------------------------------------------
 
 # Tab, LF and CR are missing on purpose: browsers drop them, so that a URL broken over two lines still works. A browser

@@ -41,6 +41,20 @@ Verb = Literal["heartbeat", "progress", "complete", "fail", "release"]
 What a worker may report about a job that it holds.
 """
 
+Reason = Literal[
+    "requested",
+    "forced",
+    "cleaned_up",
+    "superseded",
+    "deadline",
+    "not_started",
+    "active_too_long",
+    "lease_expired",
+]
+"""
+Why a job ended or was asked to, where nobody gave a reason in words of their own.
+"""
+
 ERASED: Final = "erased"
 """
 Stands where an owner stood before an erasure took the payload away. It is no owner: nobody's token names it.

@@ -20,7 +20,7 @@ from jobsvc.domain import commands as c
 from jobsvc.domain.errors import AccessDenied, InvalidCommand, JobNotFound, SlowDown
 from jobsvc.domain.events import Submission, Terms
 from jobsvc.domain.ids import is_job_id
-from jobsvc.domain.keys import RULE_VERSION, UnusableUrl, key_from_url, keys_for_any, profile_for
+from jobsvc.domain.keys import RULE_VERSION, UnusableUrl, key_from_url, keys_for_any, profile_for, profiles_in_use
 from jobsvc.domain.moments import SECOND_US, parse_rfc3339
 from jobsvc.domain.words import State
 from jobsvc.http import bodies
@@ -268,7 +268,7 @@ def _asked_keys(call: Call, kind: str | None) -> frozenset[str] | None:
         if kind is not None:
             made = frozenset({key_from_url(url, profile=profile_for(kind, settings.profiles))})
         else:
-            made = frozenset(keys_for_any(url, {"default", "x-post", *settings.profiles.values()}))
+            made = frozenset(keys_for_any(url, profiles_in_use(settings.profiles)))
     except UnusableUrl as error:
         raise InvalidCommand(error.reason, pointer="/url") from error
     return made if keys is None else made & keys
