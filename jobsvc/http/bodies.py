@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from itertools import accumulate
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -278,7 +279,7 @@ def check_json(content: bytes, *, depth_max: int) -> None:
         except UnicodeDecodeError as error:
             message = "the body is not UTF-8"
             raise Malformed(message) from error
-    if content.count(b"[") + content.count(b"{") > depth_max and not _is_flat(content, depth_max):
+    if content.count(b"[") + content.count(b"{") > depth_max and _depth_of(content) > depth_max:
         message = f"the body is nested deeper than {depth_max} levels"
         raise Malformed(message)
 
@@ -293,42 +294,24 @@ def plain(raw: Raw) -> Raw:
     return Raw(content)
 
 
-def _is_flat(content: bytes, depth_max: int) -> bool:
+def _depth_of(content: bytes) -> int:
     """
-    True if *content*, as far as it is JSON, is nested at most *depth_max* levels.
+    How deep *content*, as far as it is JSON, is nested: the highest sum of its brackets outside of strings.
 
-    Many small items are the rule here, so the innermost pairs of all of them are taken away at once, level by level:
-    0.1 ms for the 20 KiB of a hundred reports, where the walk over each string and bracket takes 0.7 ms.
+    Cost: nothing is looked at twice. 0.1 ms for the 20 KiB of a hundred reports, 40 ms for a mebibyte of brackets.
     """
     if b"\\" in content:
-        return not _depth_exceeds(content, depth_max)
+        content = _STRING.sub(b"", content)
     # Without an escape, every other piece between quotation marks is a string.
-    left = b"".join(content.translate(_ALIKE, _UNMARKED).split(b'"')[::2])
-    for _ in range(depth_max):
-        if not left:
-            return True
-        left = left.replace(b"[]", b"")
-    return not left or not _depth_exceeds(content, depth_max)
+    outside = b"".join(content.translate(_STEPS, _UNMARKED).split(b'"')[::2])
+    return max(accumulate(memoryview(outside).cast("b")), default=0)
 
 
-_ALIKE: Final = bytes.maketrans(b"{}", b"[]")
-_UNMARKED: Final = bytes(set(range(256)) - set(b'[]{}"'))
-_MARKS: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL)
+_STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)
 """Also a string without an end: else all that follows would be looked at again from each of its escaped quotes."""
-_OPENS: Final = frozenset(b"[{")
-_STRING: Final = ord(b'"')
-
-
-def _depth_exceeds(content: bytes, depth_max: int) -> bool:
-    depth = 0
-    for mark in _MARKS.finditer(content):
-        first = content[mark.start()]
-        if first == _STRING:
-            continue
-        depth += 1 if first in _OPENS else -1
-        if depth > depth_max:
-            return True
-    return False
+_STEPS: Final = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
+"""What a bracket adds to the depth, as signed bytes."""
+_UNMARKED: Final = bytes(set(range(256)) - set(b'[]{}"'))
 
 
 _PLACE: Final = re.compile(r" - at `(?:key in )?\$((?:\.\w+|\[(?:\d+|\.\.\.)\])*+)`\Z")
