@@ -23,7 +23,10 @@ EMPTY_OBJECT: Final = Raw(b"{}")
 _NULL: Final = Raw(b"null")
 # As factories where they are defaults: msgspec shows a default in the schema, and cannot show a Raw.
 
-Kind = Annotated[str, Meta(pattern=r"^[a-z0-9._-]{1,64}$", description="1 to 64 of a-z, 0-9, '.', '_' and '-'.")]
+# Where a pattern ends in $, Python takes a line feed after it and JSON Schema does not: (?!\n) is what both agree on.
+
+Kind = Annotated[str, Meta(pattern=r"^[a-z0-9._-]{1,64}(?!\n)$", description="1 to 64 of a-z, 0-9, '.', '_' and '-'.")]
+_ACTOR: Final = r"^(guest|user|service|worker|operator|viewer):[!-~]{1,200}(?!\n)$"
 Seconds = Annotated[float, Meta(ge=0, le=315_360_000)]
 PositiveSeconds = Annotated[float, Meta(gt=0, le=315_360_000)]
 Owner = Annotated[str, Meta(description="`guest:<id>` or `user:<id>`; for services, and for operators.")]
@@ -43,6 +46,10 @@ def any_of(*names: str) -> Meta:
 
 class Body(Struct, frozen=True, forbid_unknown_fields=True):
     """A JSON object, no fields but its own."""
+
+
+class EmptyBody(Body, frozen=True):
+    """Nothing; for what needs no more than to be asked."""
 
 
 class DedupBody(Body, frozen=True):
@@ -94,6 +101,18 @@ class ReasonBody(Body, frozen=True):
     owner: Owner | None = None
 
 
+class RebuildBody(Body, frozen=True):
+    """Nothing but why."""
+
+    reason: Reason | None = None
+
+
+class TicketBody(Body, frozen=True):
+    """For whose stream, where that is not the caller's."""
+
+    owner: Owner | None = None
+
+
 class LinkBody(Body, frozen=True):
     """The one-use code of a dashboard link."""
 
@@ -104,7 +123,7 @@ class RevokeBody(Body, frozen=True):
     """Whose tokens are to count no more: a subject's (all, or those issued before a moment), or the one of that id."""
 
     reason: str
-    subject: Annotated[str, Meta(pattern=r"^(guest|user|service|worker|operator|viewer):[!-~]{1,200}$")] | None = None
+    subject: Annotated[str, Meta(pattern=_ACTOR)] | None = None
     token_id: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
     issued_before: str | None = None
 

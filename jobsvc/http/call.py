@@ -115,6 +115,20 @@ class Call:
             raise InvalidCommand(message, pointer="/owner")
         return Principal(principal.role, principal.subject, owner, principal.kinds)
 
+    def reason(self, given: str | None) -> str | None:
+        """
+        What was *given* as a reason, which a line about an operator's act tells as well.
+
+        Raises:
+            InvalidCommand: It is too long.
+        """
+        longest = self.service.settings.message_characters_max
+        if given is not None and len(given) > longest:
+            message = f"reason has 0 to {longest} characters"
+            raise InvalidCommand(message, pointer="/reason")
+        self.noted["reason"] = given
+        return given
+
     def query(self, name: str) -> str | None:
         """The query parameter *name*, if it was sent."""
         return self.request.query.get(name)

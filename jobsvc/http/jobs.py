@@ -376,7 +376,7 @@ async def cancel(call: Call) -> web.Response:
         job_id=await _known_id(call),
         who=call.acting(body.owner or call.query("owner")),
         force=body.force,
-        reason=_reason(call, body.reason),
+        reason=call.reason(body.reason),
         if_version=_if_version(call),
         request_id=call.request_id,
     )
@@ -395,7 +395,7 @@ async def retry(call: Call) -> web.Response:
         new_id=call.service.ledger.new_id(),
         who=call.acting(body.owner or call.query("owner")),
         if_version=_if_version(call),
-        reason=_reason(call, body.reason),
+        reason=call.reason(body.reason),
         request_id=call.request_id,
     )
     answer = await call.service.ledger.execute(command, mark=call.mark(content))
@@ -409,7 +409,7 @@ async def clean_up(call: Call) -> web.Response:
         job_id=await _known_id(call),
         who=call.acting(body.owner or call.query("owner")),
         force=body.force,
-        reason=_reason(call, body.reason),
+        reason=call.reason(body.reason),
         if_version=_if_version(call),
         request_id=call.request_id,
     )
@@ -479,12 +479,6 @@ def _if_version(call: Call) -> int | None:
     if found is None:
         raise Malformed('If-Match is an ETag of the job, for example W/"3"')
     return int(found[1])
-
-
-def _reason(call: Call, reason: str | None) -> str | None:
-    _check_length(reason, call.service.settings.message_characters_max, "/reason")
-    call.noted["reason"] = reason
-    return reason
 
 
 def _check_length(text: str | None, most: int, pointer: str, *, least: int = 0) -> None:

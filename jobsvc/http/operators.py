@@ -90,6 +90,7 @@ async def projections(call: Call) -> web.Response:
 async def rebuild_projection(call: Call) -> web.Response:
     """``POST /api/projections/{name}/rebuild``: the view anew, swapped in while the service goes on."""
     name, service = call.named, call.service
+    call.reason((await call.body(bodies.RebuildBody)).reason)
     if name not in INLINE_NAMES:
         if name not in service.runner.standings:
             raise NotFound(f"there is no projection {name!r}")

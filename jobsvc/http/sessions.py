@@ -4,10 +4,13 @@ Sessions: guests, how a guest becomes a user, the one-use link of the dashboard,
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
+
+from msgspec import structs
 
 from jobsvc.domain.errors import InvalidCommand, Rejected
 from jobsvc.domain.moments import SECOND_US, rfc3339
+from jobsvc.domain.words import Principal
 from jobsvc.http import bodies
 from jobsvc.http.call import respond
 from jobsvc.http.limits import ALL_ADDRESSES
@@ -19,7 +22,9 @@ from jobsvc.takeovers import TakeOver
 if TYPE_CHECKING:
     from aiohttp import web
 
+    from jobsvc.domain.words import Role
     from jobsvc.http.call import Call
+    from jobsvc.tokens import Bearer
 
 _LINK_TTL_S: Final = 12 * 3600.0
 
@@ -29,6 +34,7 @@ async def guest(call: Call) -> web.Response:
     service, request = call.service, call.request
     origins = service.identity.origins
     origins.check_origin(request)
+    await call.body(bodies.EmptyBody)
     known = await _known_guest(call)
     if known is not None:
         owner, token, expires_at, status = *known, 200
@@ -100,6 +106,21 @@ async def link(call: Call) -> web.Response:
 
 
 async def ticket(call: Call) -> web.Response:
-    """``POST /api/stream/tickets``: opens the caller's stream once, for an EventSource that can send no header."""
-    code, expires_at = call.service.identity.tickets.make(call.bearer)
+    """
+    ``POST /api/stream/tickets``: opens a stream once, for an EventSource that can send no header.
+
+    The caller's own stream, or that of the owner that it names and may act for: a back end's ticket goes to a browser.
+    """
+    body = await call.body(bodies.TicketBody)
+    owner = body.owner or call.query("owner")
+    bearer = call.bearer if owner is None else _as_owner(call.bearer, call.acting(owner).owner)
+    code, expires_at = call.service.identity.tickets.make(bearer)
     return respond(encode(TicketAnswer(code, rfc3339(expires_at))), status=201)
+
+
+def _as_owner(bearer: Bearer, owner: str | None) -> Bearer:
+    """*bearer*, but no more than *owner* would be: seen, counted and revoked as the owner, for as long as its token."""
+    if owner is None or owner == bearer.principal.owner:
+        return bearer
+    role = cast("Role", owner.partition(":")[0])
+    return structs.replace(bearer, principal=Principal(role, owner, owner))

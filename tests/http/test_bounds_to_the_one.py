@@ -33,6 +33,7 @@ CREATES: Final[dict[str, tuple[JSON, JSON, int, str]]] = {
     "key, least": ({"key": "k"}, {"key": ""}, 422, "/key"),
     "url": ({"url": URL + "a" * (2_048 - len(URL))}, {"url": URL + "a" * (2_049 - len(URL))}, 422, "/url"),
     "kind": ({"kind": "k" * 64}, {"kind": "k" * 65}, 422, "/kind"),
+    "kind, characters": ({"kind": "a.b_c-9"}, {"kind": "a.b_c-9\n"}, 422, "/kind"),
     "metadata": ({"metadata": {"m": "x" * 16_375}}, {"metadata": {"m": "x" * 16_376}}, 422, "/metadata"),
     "depth": ({"input": nested(64)}, {"input": nested(65)}, 400, ""),
     "priority": ({"priority": 0}, {"priority": 1}, 422, "/priority"),

@@ -99,14 +99,14 @@ async def test_acts_without_an_event_are_lines(world: World, log_lines: LogLines
     await world.operator.read(job["id"])
 
     await world.operator.post("/api/projections/active/rebuild")
-    await world.operator.post("/api/projections/counts/rebuild")
+    await world.operator.post("/api/projections/counts/rebuild", {"reason": "it lags"})
     await world.operator.clean_up(job["id"], reason="to be sure")
     await world.operator.post("/api/projections/nothing/rebuild")
     await world.operator.retry("nonsense", reason="why not")
 
     assert [
         ("POST /api/projections/{name}/rebuild", None, None),
-        ("POST /api/projections/{name}/rebuild", None, None),
+        ("POST /api/projections/{name}/rebuild", "it lags", None),
         ("POST /api/jobs/cleanup/{id}", "to be sure", None),
         ("POST /api/projections/{name}/rebuild", None, "not-found"),
         ("POST /api/jobs/{id}/retry", None, "not-found"),

@@ -170,6 +170,25 @@ async def test_brackets_in_text_are_no_nesting(world: World) -> None:
     assert 201 == answer.status
 
 
+@pytest.mark.parametrize("path", ["/api/sessions/guest", "/api/stream/tickets", "/api/projections/active/rebuild"])
+async def test_a_route_that_needs_no_body_takes_none_that_it_would_pass_over(world: World, path: str) -> None:
+    """
+    What a caller asks for is done or refused; an empty body, or none, is right.
+    """
+    caller = world.operator
+
+    refused = [
+        await caller.post(path, {"ttl_s": 5}),
+        await caller.send("POST", path, content=b"{", headers=JSON_TYPE),
+        await caller.send("POST", path, content=b"{}", headers={"Content-Type": "text/plain"}),
+        await caller.send("POST", path, content=b" " * 1_048_577, headers=JSON_TYPE),
+    ]
+    taken = [await caller.post(path, {}), await caller.post(path)]
+
+    assert ["invalid", "malformed", "unsupported-media-type", "too-large"] == [answer.code for answer in refused]
+    assert all(answer.status in {200, 201} for answer in taken)
+
+
 @pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""])
 async def test_a_body_that_is_not_said_to_be_json_is_415(world: World, content_type: str) -> None:
     """

@@ -192,6 +192,7 @@ async def test_who_is_revoked_between_proof_and_stream_gets_a_farewell(world: Wo
         ({}, "/subject"),
         ({"subject": "guest:ann", "token_id": "t"}, "/subject"),
         ({"subject": "ann"}, "/subject"),
+        ({"subject": "guest:ann\n"}, "/subject"),
         ({"subject": "system:sweeper"}, "/subject"),
         ({"subject": "guest:ann", "reason": ""}, "/reason"),
         ({"subject": "guest:ann", "reason": "r" * 1_001}, "/reason"),

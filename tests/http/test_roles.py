@@ -130,6 +130,7 @@ def body_of(path: str, world: World, job: JSON, lease_token: str) -> bytes:
         "/api/worker/reports": {"reports": [{"job_id": job["id"], "lease_token": lease_token, "report": "heartbeat"}]},
         "/api/projections/{name}/rebuild": {},
         "/api/operator/verify": {},
+        "/api/stream/tickets": {},
         "/api/operator/revoke": {"subject": "guest:nobody", "reason": "a test"},
     }
     if path in bodies:

@@ -45,6 +45,42 @@ async def test_a_ticket_opens_its_owner_s_stream_without_a_header(world: World) 
     assert other["owner"] != mine["owner"]
 
 
+@pytest.mark.parametrize("caller", ["backend", "viewer", "operator"])
+@pytest.mark.parametrize("place", ["body", "query"])
+async def test_a_ticket_for_an_owner_shows_what_that_owner_may_see(world: World, caller: str, place: str) -> None:
+    """
+    A back end hands it to a browser, which must not see everybody's jobs with it, nor say that it is another.
+    """
+    mine, _ = await world.guest.made(), await world.stranger.made()
+    asker, owner = getattr(world, caller), world.guest.owner
+    path, body = ("/api/stream/tickets", {"owner": owner})
+    if place == "query":
+        path, body = f"{path}?owner={owner}", {}
+    tickets = [(await asker.post(path, body)).body["ticket"] for _ in range(3)]
+
+    async with world.nobody.stream(ticket=tickets[0]) as frames:
+        (snapshot,) = [frame for frame in await frames.until("ready") if frame.event == "snapshot"]
+    other = await world.nobody.get("/api/stream", ticket=tickets[1], owner=world.stranger.owner, wait_s=0)
+    await world.operator.post("/api/operator/revoke", {"subject": owner, "reason": "gone"})
+    revoked = await world.nobody.get("/api/stream", ticket=tickets[2])
+
+    assert [mine["id"]] == [job["id"] for job in snapshot.data["jobs"]]
+    assert (403, "access-denied") == (other.status, other.code)
+    assert (401, "unauthenticated") == (revoked.status, revoked.code)
+
+
+async def test_a_ticket_for_another_is_refused(world: World) -> None:
+    """
+    Guests and users name themselves or nobody; an owner looks like one.
+    """
+    others = await world.guest.post("/api/stream/tickets", {"owner": world.stranger.owner})
+    own = await world.guest.post("/api/stream/tickets", {"owner": world.guest.owner})
+    none = await world.backend.post("/api/stream/tickets", {"owner": "worker:w1"})
+
+    assert [(403, "access-denied"), (422, "invalid")] == [(answer.status, answer.code) for answer in (others, none)]
+    assert 201 == own.status
+
+
 async def test_a_ticket_works_once(world: World) -> None:
     """
     The second use is answered 204, at which an EventSource stops asking.

@@ -130,6 +130,8 @@ OPERATORS: Final[Mapping[tuple[str, str], Entry]] = {
             200: Reply("Made anew.", shapes.RebuildAnswer, {"projection": "active", "rows": 12, "position": 1841}),
             202: Reply("Begun.", shapes.RebuildBegun, {"projection": "counts"}),
         },
+        bodies.RebuildBody,
+        {"reason": "it differed from its replay"},
     ),
     ("POST", "/api/operator/revoke"): Entry(
         "revokeTokens",

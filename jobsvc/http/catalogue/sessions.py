@@ -20,6 +20,8 @@ SESSIONS: Final[Mapping[tuple[str, str], Entry]] = {
             201: Reply("A new guest.", shapes.SessionAnswer, samples.SESSION, headers={"Set-Cookie": "The session."}),
             200: Reply("The same one.", shapes.SessionAnswer, samples.SESSION, headers={"Set-Cookie": "The session."}),
         },
+        bodies.EmptyBody,
+        {},
         codes=("access-denied", "slow-down"),
         proofs=("none", "bearer", "cookie"),
     ),

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from jobsvc.http import bodies, frames, samples, shapes
 from jobsvc.http import entry as e
-from jobsvc.http import frames, samples, shapes
 from jobsvc.http.bodies import SCHEMAS
 from jobsvc.http.entry import Entry, Parameter, Reply
 from jobsvc.resource import Id
@@ -66,5 +66,12 @@ STREAM: Final[Mapping[tuple[str, str], Entry]] = {
                 {"ticket": "pk0lrJ2b0vB1", "expires_at": samples.JOB["lease_expires_at"]},
             )
         },
+        bodies.TicketBody,
+        {},
+        parameters=(e.OWNER,),
+        more=(
+            "With `owner`, which services, viewers and operators may say, it opens what that owner would see and no "
+            "more; without, what the caller sees, which for a service is everything."
+        ),
     ),
 }
