@@ -457,10 +457,10 @@ class Ledger:
         return batch
 
     async def _write(self, batch: list[_Entry]) -> None:
+        self._appended = False
         needs = self._desk.needs((entry.work, entry.mark) for entry in batch)
         found = await self._store.look_up(needs) if needs else Found()
         stage = Stage(self.memory, found)
-        self._appended = False
         for entry in batch:
             entry.outcome = self._desk.work(entry.work, entry.mark, stage)
         if stage.changes or stage.marks:
@@ -476,14 +476,20 @@ class Ledger:
             self._metrics.commits.inc()
             self._metrics.commit_s.observe((self._clock.elapsed() - begun) / SECOND_US)
             self._metrics.batch_commands.observe(len(batch))
+        # Not to be done again, whatever comes of telling it.
+        _tell(self._announce, batch, stage)
+        return None
+
+    def _announce(self, batch: list[_Entry], stage: Stage) -> None:
+        """All whom *batch* concerns know of it, in this turn; the log last."""
+        if stage.changes or stage.spent:
             self._publish(stage.changes)
             self._tell_spent(stage.spent)
         for entry in batch:
             self._answer(entry)
-        log_answered(((one.request_id, one.outcome) for one in batch), stage.changes, position=self.memory.position)
         self._wake_workers()
         self._schedule_flush()
-        return None
+        log_answered(((one.request_id, one.outcome) for one in batch), stage.changes, position=self.memory.position)
 
     def _take_back(self, batch: list[_Entry]) -> None:
         """Grants of a failed *batch* that took effect after all are undone, and so is what it was to undo."""

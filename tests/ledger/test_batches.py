@@ -5,6 +5,7 @@ What is queued in one loop turn is decided in order and committed at once; nobod
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, cast
 
 import pytest
@@ -124,6 +125,39 @@ async def test_a_command_that_cannot_be_decided_leaves_its_neighbours_alone(rig:
 
     assert isinstance(second, TypeError)
     assert ["created", "changed"] == [first.outcome, third.outcome]
+
+
+class BrokenLog(logging.Handler):
+    """
+    A log that breaks over the line about a batch.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """
+        Nothing else disturbs it.
+        """
+        if record.getMessage() == "ledger.answered":
+            raise OSError
+
+
+async def test_a_fault_after_the_commit_carries_nothing_out_again(rig: Rig) -> None:
+    """
+    What is written stays written once, whatever cannot bear to hear of it, and the next command goes on from there.
+    """
+    logger, broken = logging.getLogger("jobsvc"), BrokenLog()
+    level = logger.level
+    logger.setLevel(logging.INFO)
+    logger.addHandler(broken)
+    try:
+        answers = await together(rig.execute(rig.create()), rig.execute(rig.create()))
+    finally:
+        logger.removeHandler(broken)
+        logger.setLevel(level)
+
+    later = await rig.execute(rig.create())
+
+    assert ["created"] * 3 == [answer.outcome for answer in (*answers, later)]
+    assert ["job.created"] * 3 == [event.type for event in await rig.log()]
 
 
 async def test_a_claim_that_cannot_be_written_leaves_the_job_in_the_line(rig: Rig) -> None:
