@@ -15,7 +15,7 @@ from jobsvc.answers import TakenOver
 from jobsvc.domain import commands as c
 from jobsvc.domain.decider import gives_way
 from jobsvc.domain.errors import InvalidCommand, Rejected
-from jobsvc.domain.words import JobId, Principal
+from jobsvc.domain.words import JobId, Micros, Principal
 from jobsvc.memory import CLAIMED, HANDOVERS
 from jobsvc.store.seam import Mark
 
@@ -32,7 +32,7 @@ _OVER: Final = 0
 
 class TakeOver(Struct, frozen=True):
     """
-    A guest's active jobs are to be the owner's, all at once, and the guest is spent, as its *revocation* says.
+    A guest's active jobs are to be the owner's, all at once, and the guest is spent, as is known until *spent_until*.
 
     Resolved to a ``ChangeOwner`` a job, and a ``Merge`` where the owner has an active one for the same work.
     """
@@ -40,7 +40,7 @@ class TakeOver(Struct, frozen=True):
     who: Principal
     guest: str
     owner: str
-    revocation: Mark
+    spent_until: Micros
     request_id: str | None = None
 
 
@@ -67,8 +67,7 @@ def take_over(work: TakeOver, stage: Stage, carry_out: Callable[[c.JobCommand], 
     merged = sum(_move(job, work, stage, carry_out) for job in jobs)
     owner = work.owner.encode()
     stage.spent[work.guest] = work.owner
-    stage.remember(work.revocation)
-    stage.remember(Mark(work.guest, CLAIMED, "", "", owner, work.revocation.expires_at))
+    stage.remember(Mark(work.guest, CLAIMED, "", "", owner, work.spent_until))
     stage.remember(Mark(HANDOVERS, work.guest, "", "", owner, _NEVER))
     return TakenOver(len(jobs) - merged, merged)
 

@@ -3,8 +3,9 @@ The revocations: whose tokens count no more.
 
 A revocation is a mark of the store: made durable before it takes effect, found again after a restart, and forgotten
 once no token that it is about can be alive. It names an actor, all of whose tokens it ends (or those issued before a
-moment), or one token by its id. Asked for when a bearer is first seen; one made here also reaches whoever is known
-already, through ``on_revoked``. What must never live here: tokens themselves, or how one is proved.
+moment), or one token by its id. A guest that was claimed is as good as revoked: the claim's own mark says so. Asked for
+when a bearer is first seen; one made here also reaches whoever is known already, through ``on_revoked``.
+What must never live here: tokens themselves, or how one is proved.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ import msgspec
 from msgspec import Struct
 
 from jobsvc.domain.moments import SECOND_US
+from jobsvc.memory import CLAIMED
 from jobsvc.store.seam import Mark, Needs
+from jobsvc.takeovers import claimed_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -30,8 +33,7 @@ if TYPE_CHECKING:
 SCOPE: Final = "revoked"
 """What the mark of a revocation is about."""
 _FRESH_MAX: Final = 10_000
-"""How many revocations made here are remembered for those who are just being proved, and for how long."""
-_FRESH_US: Final = 600 * SECOND_US
+"""How many revocations made here, the newest, are remembered for those whose requests were let in before."""
 
 
 class Revocation(Struct, frozen=True):
@@ -55,7 +57,7 @@ class Revocation(Struct, frozen=True):
         return self.issued_before is None or (bearer.issued_at or 0) < self.issued_before
 
     def mark(self, *, expires_at: int) -> Mark:
-        """How the store keeps it until *expires_at*, for whoever writes it together with something else."""
+        """How the store keeps it until *expires_at*."""
         return Mark(self.whose, SCOPE, "", "", _ENCODE(self), expires_at)
 
     def wider(self, other: Revocation) -> Revocation:
@@ -93,6 +95,7 @@ class Revocations:
         self._ttl_us = int(ttl_s * SECOND_US)
         self._writing = asyncio.Lock()
         self._fresh: OrderedDict[str, tuple[int, Revocation]] = OrderedDict()
+        """With the moment of the elapsed clock until which each counts; as long as the store keeps it."""
         self.on_revoked: list[Callable[[Revocation, str], None]] = []
 
     async def revoke(self, revocation: Revocation) -> int:
@@ -104,52 +107,57 @@ class Revocations:
         """
         async with self._writing:
             expires_at = self.keep_until()
-            for known in await self._look_up([revocation.whose]):
-                revocation = revocation.wider(known)
+            for known in await self._look_up([_key(revocation.whose)]):
+                revocation = revocation.wider(_DECODE(known.answer))
             await self._ledger.remember(revocation.mark(expires_at=expires_at))
             self.take_effect(revocation)
         return expires_at
 
     def take_effect(self, revocation: Revocation, *, farewell: str = "expired") -> None:
         """A durable *revocation* counts from this turn on: for the bearers that are known, and for open streams."""
-        self._fresh[revocation.whose] = (self._clock.now() + _FRESH_US, revocation)
+        _, known = self._fresh.get(revocation.whose, (0, revocation))
+        self._fresh[revocation.whose] = (self._clock.elapsed() + self._ttl_us, revocation.wider(known))
         self._fresh.move_to_end(revocation.whose)
         while len(self._fresh) > _FRESH_MAX:
             self._fresh.popitem(last=False)
         for tell in self.on_revoked:
             tell(revocation, farewell)
 
-    def claim_of(self, guest: str, owner: str) -> Revocation:
-        """What ends the tokens of *guest* when *owner* takes all that it has: for the transaction of the claim."""
-        return Revocation(guest, f"claimed by {owner}")
-
     def note_claimed(self, guest: str, owner: str) -> None:
         """*owner* has taken all that *guest* had: durable already, and in effect from this turn on."""
-        self.take_effect(self.claim_of(guest, owner), farewell="claimed")
+        self.take_effect(Revocation(guest, f"claimed by {owner}"), farewell="claimed")
 
     def keep_until(self) -> int:
         """Until when a revocation made now is kept."""
         return self._clock.now() + self._ttl_us
 
     async def covers(self, bearer: Bearer) -> bool:
-        """True if *bearer* was revoked. Cost: one look-up in the store, in one thread hop."""
-        found = await self._look_up(_names(bearer))
+        """True if *bearer* was revoked, or is a guest that was claimed. Cost: one look-up, in one thread hop."""
+        marks = await self._look_up([*map(_key, _names(bearer)), claimed_key(bearer.principal.actor)])
         # What was revoked while the store was asked may not be in its answer.
-        return any(each.covers(bearer) for each in found) or self.covered_lately(bearer)
+        return any(_covers(mark, bearer) for mark in marks) or self.covered_lately(bearer)
 
     def covered_lately(self, bearer: Bearer) -> bool:
-        """True if *bearer* was revoked by this process a moment ago: for whoever proved it before and goes on now."""
+        """True if *bearer* was revoked by this process a while ago: for whoever proved it before and goes on now."""
         if not self._fresh:
             return False
-        now = self._clock.now()
+        elapsed = self._clock.elapsed()
         fresh = (self._fresh.get(name) for name in _names(bearer))
-        return any(each[0] > now and each[1].covers(bearer) for each in fresh if each is not None)
+        return any(each[0] > elapsed and each[1].covers(bearer) for each in fresh if each is not None)
 
-    async def _look_up(self, names: Iterable[str]) -> list[Revocation]:
-        wanted: frozenset[MarkKey] = frozenset((name, SCOPE, "") for name in names)
-        found = await self._store.look_up(Needs(marks=wanted))
+    async def _look_up(self, keys: Iterable[MarkKey]) -> list[Mark]:
+        found = await self._store.look_up(Needs(marks=frozenset(keys)))
         now = self._clock.now()
-        return [_DECODE(mark.answer) for mark in found.marks.values() if mark.expires_at > now]
+        return [mark for mark in found.marks.values() if mark.expires_at > now]
+
+
+def _key(whose: str) -> MarkKey:
+    return (whose, SCOPE, "")
+
+
+def _covers(mark: Mark, bearer: Bearer) -> bool:
+    """True if *mark* says that *bearer* counts no more. That of a claim is one of its own: no revocation narrows it."""
+    return mark.scope == CLAIMED or _DECODE(mark.answer).covers(bearer)
 
 
 def _names(bearer: Bearer) -> tuple[str, ...]:

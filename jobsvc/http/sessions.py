@@ -82,8 +82,8 @@ async def claim(call: Call) -> web.Response:
         message = "a guest is claimed for a user"
         raise InvalidCommand(message, pointer="/owner")
     guest = (await service.identity.guest_of(body.guest_token)).principal.subject
-    revocation = service.revocations.claim_of(guest, who.owner).mark(expires_at=service.revocations.keep_until())
-    taken = await service.ledger.take_over(TakeOver(who, guest, who.owner, revocation, call.request_id))
+    spent_until = service.revocations.keep_until()
+    taken = await service.ledger.take_over(TakeOver(who, guest, who.owner, spent_until, call.request_id))
     handed = await service.handovers.wait(guest, service.settings.handover_wait_max_s)
     response = respond(encode(ClaimedAnswer(taken.moved + handed, taken.merged)))
     origins = service.identity.origins

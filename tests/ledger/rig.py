@@ -24,7 +24,7 @@ from jobsvc.feed import Feed
 from jobsvc.handovers import Handovers
 from jobsvc.ledger import Ledger
 from jobsvc.memory import ACTIVE, HISTORY, KEYS
-from jobsvc.store.seam import ROWS_PER_PAGE_MAX, Mark
+from jobsvc.store.seam import ROWS_PER_PAGE_MAX
 from jobsvc.store.sqlite import SqliteStore
 from jobsvc.sweeper import Sweeper
 from jobsvc.takeovers import TakeOver
@@ -304,8 +304,7 @@ def take_over(guest: str, owner: str = "user:a") -> TakeOver:
     """
     *owner*'s claim of all that *guest* has.
     """
-    revocation = Mark(guest, "revoked", "", "", b"{}", START + 1_000 * HOUR_US)
-    return TakeOver(Principal("user", owner, owner), guest, owner, revocation)
+    return TakeOver(Principal("user", owner, owner), guest, owner, spent_until=START + 1_000 * HOUR_US)
 
 
 async def handed_over(rig: Rig, *, jobs_max: int = 2) -> None:

@@ -4,6 +4,7 @@ A guest that becomes a user, however much it has: one transaction for what is ac
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,15 +15,17 @@ from jobsvc.domain import commands as c
 from jobsvc.domain.errors import InvalidCommand, StoreDown
 from jobsvc.domain.words import Principal
 from jobsvc.handovers import Handovers
+from jobsvc.http.revocations import Revocation, Revocations
 from jobsvc.memory import Memory
 from jobsvc.store.sqlite import SqliteStore
+from jobsvc.tokens import Bearer
 from tests.ledger.rig import Rig, complete, handed_over, progress, take_over, together
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from jobsvc.store.seam import Batch, Head, HistoryQuery, HistoryRow
+    from jobsvc.store.seam import Batch, Found, Head, HistoryQuery, HistoryRow, Needs
 
 MANY = 1_000
 RUN_AFTER = c.Dedup(on_active="run_after")
@@ -73,6 +76,52 @@ async def test_a_thousand_active_jobs_move_in_one_transaction(tmp_path: Path, ol
 
 def _claim_all() -> c.Claim:
     return c.Claim(Principal("worker", "w1"), frozenset(), 2 * MANY, 3_600_000_000, "w1")
+
+
+class PausedStore(SqliteStore):
+    """
+    The shipped store, whose next look-up is answered but comes back only when the test lets it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.armed = False
+        self.paused = asyncio.Event()
+        self.go_on = asyncio.Event()
+
+    async def look_up(self, needs: Needs) -> Found:
+        """
+        As shipped, and late.
+        """
+        found = await super().look_up(needs)
+        if self.armed:
+            self.armed = False
+            self.paused.set()
+            await self.go_on.wait()
+        return found
+
+
+async def test_a_narrow_revocation_under_way_undoes_no_claim(tmp_path: Path) -> None:
+    """
+    A guest is spent for good, though an operator was just revoking its older tokens, here and after a restart.
+    """
+    store = PausedStore(tmp_path / "log.db")
+    rig = await Rig(tmp_path / "log.db", store=store).open()
+    revocations = Revocations(store, rig.ledger, rig.clock, ttl_s=3_600)
+    rig.ledger.on_spent.append(revocations.note_claimed)
+    now = rig.clock.now()
+    guest = Bearer(Principal("guest", "guest:g", "guest:g"), now + 3_600_000_000, issued_at=now)
+
+    store.armed = True
+    revoking = asyncio.create_task(revocations.revoke(Revocation("guest:g", "lost", issued_before=now - 1)))
+    await store.paused.wait()
+    await rig.ledger.take_over(take_over("guest:g"))
+    store.go_on.set()
+    await revoking
+
+    after_restart = Revocations(store, rig.ledger, rig.clock, ttl_s=3_600)
+    assert (True, True) == (revocations.covered_lately(guest), await after_restart.covers(guest))
+    await rig.close()
 
 
 async def test_ended_jobs_follow_in_bounded_transactions_each_guest_in_turn(tmp_path: Path) -> None:
