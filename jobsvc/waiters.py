@@ -82,7 +82,8 @@ class WorkerWaiters:
             return False
         except asyncio.CancelledError:
             self._waiting.pop(future, None)
-            self._pass_on(future)
+            if future.done() and not future.cancelled():
+                self.pass_on()
             raise
         finally:
             self._waiting.pop(future, None)
@@ -104,7 +105,7 @@ class WorkerWaiters:
             if not future.done():
                 future.set_result(None)
 
-    def _pass_on(self, future: asyncio.Future[None]) -> None:
-        """Whoever was woken and left before it could ask for the job has somebody else woken in its place."""
-        if self._ready is not None and future.done() and not future.cancelled():
+    def pass_on(self) -> None:
+        """Whoever was woken and does not ask for the job has somebody else woken in its place."""
+        if self._ready is not None:
             self.wake(self._ready, limit=1)

@@ -193,7 +193,11 @@ GUARDS: Final[dict[str, tuple[Guard, ...]]] = {
     ),
     "test_readers.py::test_a_worker_never_sleeps_through_a_job": (
         Guard("jobsvc/http/workers.py", "if not service.ledger.waiting(command.kinds):", "if True:"),
-        Guard("jobsvc/waiters.py", "            self._pass_on(future)\n            raise", "            raise"),
+        Guard(
+            "jobsvc/waiters.py",
+            "                self.pass_on()\n            raise",
+            "                pass\n            raise",
+        ),
     ),
     "test_readers.py::test_a_projection_that_dies_in_the_middle_counts_each_event_once": (
         Guard(

@@ -26,7 +26,7 @@ from jobsvc.domain.words import State
 from jobsvc.http import bodies
 from jobsvc.http.call import LIMITED_ROLES, respond
 from jobsvc.http.limits import TOO_MANY_WAIT
-from jobsvc.http.problems import Malformed, problem
+from jobsvc.http.problems import Malformed, Unauthenticated, problem
 from jobsvc.http.several import decide_each
 from jobsvc.http.shapes import (
     ActiveAnswer,
@@ -76,10 +76,12 @@ async def create(call: Call) -> web.Response:
     if wait_s is None:
         return _created(call, answer)
     try:
-        return _created(call, await _after_end(call, answer, wait_s), waited=True)
-    except SlowDown:
-        # It is made; that it waits for the end was only a preference (RFC 7240).
+        ended = await _after_end(call, answer, wait_s)
+        call.check_not_revoked()
+    except (SlowDown, Unauthenticated):
+        # It is made; that it waits for the end was only a preference (RFC 7240), and may be nobody's business any more.
         return _created(call, answer)
+    return _created(call, ended, waited=True)
 
 
 async def create_batch(call: Call) -> web.Response:

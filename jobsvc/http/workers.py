@@ -24,7 +24,7 @@ from jobsvc.domain.moments import SECOND_US, rfc3339_or_none
 from jobsvc.http import bodies
 from jobsvc.http.call import respond
 from jobsvc.http.limits import TOO_MANY_WAIT
-from jobsvc.http.problems import problem
+from jobsvc.http.problems import Unauthenticated, problem
 from jobsvc.http.several import decide_each
 from jobsvc.http.shapes import ClaimAnswer, Grant, JobAnswer, LeaseAnswer, ReportsAnswer
 from jobsvc.resource import encode, job_resource
@@ -69,11 +69,22 @@ async def _granted(call: Call, command: c.Claim, wait_s: float) -> tuple[Sequenc
             return grants.jobs, grants.fresh
         # Asked in the same loop turn as the wait begins: a job that came between answer and wait is not slept through.
         if not service.ledger.waiting(command.kinds):
-            with service.limits.waits.held(command.who.actor, TOO_MANY_WAIT):
-                await service.ledger.worker_waiters.wait(command.kinds, timeout_s=left_s)
-            call.check_not_revoked()
+            await _wait(call, command.kinds, left_s)
         if not service.ledger.accepting:
             return (), ()
+
+
+async def _wait(call: Call, kinds: frozenset[str], timeout_s: float) -> None:
+    """A job of *kinds* may be ready, or *timeout_s* has passed."""
+    waiters = call.service.ledger.worker_waiters
+    with call.service.limits.waits.held(call.holder, TOO_MANY_WAIT):
+        await waiters.wait(kinds, timeout_s=timeout_s)
+    try:
+        call.check_not_revoked()
+    except Unauthenticated:
+        # Perhaps it was woken for a job that somebody else would take.
+        waiters.pass_on()
+        raise
 
 
 async def _hand_over(call: Call, response: web.Response, fresh: Sequence[Job]) -> web.StreamResponse:

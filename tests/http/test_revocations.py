@@ -11,6 +11,7 @@ import pytest
 from jobsvc.domain.moments import rfc3339
 from jobsvc.http.revocations import Revocation
 from jobsvc.tokens import issue
+from tests.http.client import until
 from tests.http.world import SECRET, World, started
 
 if TYPE_CHECKING:
@@ -237,6 +238,41 @@ async def test_a_worker_that_is_revoked_while_it_waits_gets_no_job(world: World)
     other = await world.caller("worker", "w2").claim()
     assert (401, "unauthenticated") == (answer.status, answer.code)
     assert (job["id"], 1) == (other.id, other.job["attempt"])
+
+
+async def test_a_job_for_which_a_revoked_worker_was_woken_goes_to_the_next(world: World) -> None:
+    """
+    The one behind it is given the job at once, and does not wait until something else happens.
+    """
+    asked = {"kinds": ["work"], "wait_s": 20}
+    waiters = world.service.ledger.worker_waiters
+    first = asyncio.create_task(world.worker.post("/api/worker/claim", asked))
+    await until(lambda: len(waiters) == 1)
+    second = asyncio.create_task(world.caller("worker", "w2").post("/api/worker/claim", asked))
+    await until(lambda: len(waiters) == 2)
+
+    await revoke(world, subject="worker:w1")
+    job = await world.guest.made()
+    async with asyncio.timeout(10):
+        refused, given = await first, await second
+
+    assert (401, 200) == (refused.status, given.status)
+    assert [job["id"]] == [grant["job"]["id"] for grant in given.body["jobs"]]
+
+
+async def test_whoever_is_revoked_while_a_create_is_held_is_told_of_the_birth_only(world: World) -> None:
+    """
+    What the job became after the revocation is not for them; that it was made is.
+    """
+    held = asyncio.create_task(world.guest.create(headers={"Prefer": "wait=20"}))
+    await _until_held(world)
+
+    await revoke(world, subject="guest:ann")
+    await world.worker.complete(await world.worker.claim(), {"secret": 1})
+    answer = await held
+
+    assert (201, "queued", None) == (answer.status, answer.job["state"], answer.job["result"])
+    assert "Preference-Applied" not in answer.headers
 
 
 async def test_whoever_is_revoked_while_a_read_is_held_is_told_nothing(world: World) -> None:
