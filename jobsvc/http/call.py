@@ -70,19 +70,34 @@ class Call:
         return self.bearer.principal
 
     @property
+    def is_limited(self) -> bool:
+        """True for a guest or user, who is held to bounds that trusted roles are not."""
+        return self.credential is not None and self.credential.bearer.principal.role in LIMITED_ROLES
+
+    @property
     def holder(self) -> str:
         """In whose name the call holds what is bounded for each."""
         return "" if self.credential is None else self.credential.bearer.principal.actor
 
-    def count_writes(self, count: int) -> None:
+    def count_write(self) -> None:
         """
-        The caller writes, *count* times; only guests and users are counted.
+        The caller writes; only guests and users are counted.
 
         Raises:
             SlowDown: More often than it may.
         """
-        if self.credential is not None and self.credential.bearer.principal.role in LIMITED_ROLES:
-            self.service.limits.writes.count(self.holder, weight=count)
+        if self.is_limited:
+            self.service.limits.writes.count(self.holder)
+
+    def count_further_writes(self, count: int) -> None:
+        """
+        What was counted as one write turns out to be *count* more.
+
+        Raises:
+            SlowDown: More than the caller may, and not its first in this minute.
+        """
+        if self.is_limited:
+            self.service.limits.writes.count_further(self.holder, count)
 
     def check_not_revoked(self) -> None:
         """

@@ -132,7 +132,7 @@ async def _run(by_method: Mapping[str, Route], call: Call, methods: str) -> web.
             message = f"the role {role} may not do this"
             raise AccessDenied(message)
         if request.method == "POST":
-            call.count_writes(1)
+            call.count_write()
     if route.query is not None:
         _check_query(request, route.query)
     if "Expect" in request.headers:

@@ -7,14 +7,13 @@ domain; here is only who it is, which roles a route takes being the route table'
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
-from jobsvc.domain.errors import InvalidCommand, SlowDown
-from jobsvc.domain.moments import SECOND_US
+from jobsvc.domain.errors import InvalidCommand
 from jobsvc.http.codes import OneUseCodes
 from jobsvc.http.origins import Origins
 from jobsvc.http.problems import Unauthenticated
@@ -29,9 +28,7 @@ if TYPE_CHECKING:
     from jobsvc.settings import Settings
 
 _BEARERS_MAX: Final = 10_000
-_ADDRESSES_MAX: Final = 100_000
 _LINKS_MAX: Final = 100
-_MINUTE_US: Final = 60 * SECOND_US
 _COOKIE_ROLES: Final = frozenset({"guest", "user"})
 
 
@@ -67,7 +64,6 @@ class Identity:
         """By the hash of the token: a part of its size, and nothing that opens a door lies in memory."""
         self._times_forgotten = 0
         """So that who is just being proved is not believed by what has been forgotten meanwhile."""
-        self._guests_made: OrderedDict[str, deque[int]] = OrderedDict()
         self.origins = Origins(settings)
         self.links = OneUseCodes(
             clock,
@@ -191,14 +187,8 @@ class Identity:
 
     # Guests
 
-    def make_guest(self, guest_id: str, address: str) -> tuple[str, str, int]:
-        """
-        (owner, token, expires_at) of a new guest.
-
-        Raises:
-            SlowDown: This address made as many in the last minute as it may.
-        """
-        self._count_guest(address)
+    def make_guest(self, guest_id: str) -> tuple[str, str, int]:
+        """(owner, token, expires_at) of a new guest."""
         now, ttl_s = self._clock.now(), self._settings.guest_ttl_s
         owner = f"guest:{guest_id}"
         token = issue(self._settings.secret, "guest", subject=owner, ttl_s=ttl_s, now=now)
@@ -210,19 +200,6 @@ class Identity:
     def make_operator(self, subject: str, ttl_s: float) -> str:
         """A token of an operator, for the page that was opened by the link printed at start."""
         return issue(self._settings.secret, "operator", subject=subject, ttl_s=ttl_s, now=self._clock.now())
-
-    def _count_guest(self, address: str) -> None:
-        now = self._clock.now()
-        made = self._guests_made.setdefault(address, deque())
-        self._guests_made.move_to_end(address)
-        while made and made[0] <= now - _MINUTE_US:
-            made.popleft()
-        if len(made) >= self._settings.guests_per_minute_max:
-            message = "this address made many guests in the last minute; keep the guest that you have, or wait"
-            raise SlowDown(message, retry_after_s=(made[0] + _MINUTE_US - now) / SECOND_US)
-        made.append(now)
-        while len(self._guests_made) > _ADDRESSES_MAX:
-            self._guests_made.popitem(last=False)
 
 
 def _hash(token: str) -> bytes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from jobsvc.http.rates import Rate
+from jobsvc.http.rates import LastMinute, Rate
 from jobsvc.shares import Shares
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ class Limits:
         waits: Requests held for something to happen.
         bodies: Bodies that are coming in.
         writes: Requests of guests and users that may change something.
+        guests_of_address: New guests from one address.
         guests: New guests from all addresses.
     """
 
@@ -46,6 +47,11 @@ class Limits:
             clock,
             per_minute_max=settings.writes_per_minute_max,
             message="this many writes a minute are more than one guest or user may make",
+        )
+        self.guests_of_address = LastMinute(
+            clock,
+            per_minute_max=settings.guests_per_minute_max,
+            message="this address made many guests in the last minute; keep the guest that you have, or wait",
         )
         self.guests = Rate(
             clock,

@@ -39,9 +39,10 @@ async def guest(call: Call) -> web.Response:
     if known is not None:
         owner, token, expires_at, status = *known, 200
     else:
-        address = request.remote or "unknown"
-        owner, token, expires_at = service.identity.make_guest(service.ledger.new_id(), address)
+        # The address first: what it is refused takes nothing from the others.
+        service.limits.guests_of_address.count(request.remote or "unknown")
         service.limits.guests.count(ALL_ADDRESSES)
+        owner, token, expires_at = service.identity.make_guest(service.ledger.new_id())
         status = 201
     response = respond(encode(SessionAnswer(owner, token, rfc3339(expires_at))), status=status)
     max_age_s = max(0, (expires_at - service.clock.now()) // SECOND_US)

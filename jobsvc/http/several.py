@@ -42,7 +42,7 @@ async def decide_each(
         message = f"a request holds at most {settings.items_max} of these"
         raise TooLarge(message)
     if len(items) > 1:
-        call.count_writes(len(items) - 1)  # the request itself was counted
+        call.count_further_writes(len(items) - 1)
     wanted: list[JobCommand | Rejected] = []
     for item in items:
         try:

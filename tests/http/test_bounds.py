@@ -9,9 +9,10 @@ from urllib.parse import urlsplit
 import pytest
 
 from jobsvc.domain.errors import SlowDown
-from jobsvc.http.rates import Rate
+from jobsvc.http.rates import LastMinute, Rate
 from tests.http.client import until
 from tests.http.world import MovableClock
+from tests.ledger.rig import FakeClock
 from tests.system.raw import RawConnection, Request
 
 if TYPE_CHECKING:
@@ -310,6 +311,23 @@ async def test_a_guest_or_user_writes_so_often_a_minute(start: Starter) -> None:
     assert [201] * 6 == [answer.status for answer in (*trusted, later)]
 
 
+async def test_a_batch_above_the_bound_on_writes_is_taken_once_a_minute(start: Starter) -> None:
+    """
+    Told to come back in a minute, it would be told so for ever: the first of the minute is taken whole.
+    """
+    world = await start(writes_per_minute_max=4)
+    batch = {"jobs": [{"kind": "work"}] * 10}
+
+    taken = await world.guest.post("/api/jobs/batch", batch)
+    refused = [await world.guest.post("/api/jobs/batch", batch), await world.guest.create()]
+    world.clock.advance(61)
+    later = await world.guest.create(), await world.guest.post("/api/jobs/batch", batch)
+
+    assert (200, 10) == (taken.status, len(taken.body["results"]))
+    assert [429, 429] == [answer.status for answer in refused]
+    assert [201, 429] == [answer.status for answer in later]
+
+
 async def test_the_bound_on_writes_can_be_off(start: Starter) -> None:
     """
     0 stands for no bound.
@@ -338,6 +356,22 @@ def test_counts_of_a_minute_are_bounded_whoever_comes() -> None:
     rate.count("guest:7")
     clock.advance(61)
     rate.count("latest")
+
+
+def test_a_step_of_the_wall_clock_shuts_no_address_out() -> None:
+    """
+    A minute is one that passed, however the clock was set in it.
+    """
+    clock = FakeClock()
+    rate = LastMinute(clock, per_minute_max=1, message="too often")
+    rate.count("192.0.2.1")
+
+    clock.step(-86_400_000_000)
+    with pytest.raises(SlowDown):
+        rate.count("192.0.2.1")
+    clock.advance(60_000_000)
+
+    rate.count("192.0.2.1")
 
 
 async def test_so_many_bodies_come_in_at_a_time(start: Starter) -> None:
