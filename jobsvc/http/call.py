@@ -231,8 +231,9 @@ class Call:
         if not (0 < len(key) <= longest and key.isascii() and key.isprintable()):
             message = f"an Idempotency-Key has 1 to {longest} printable ASCII characters"
             raise InvalidCommand(message)
-        # The key is one for all that the caller does: the same one for another path is another request.
-        target = f"{self.request.method} {self.request.path}\n".encode()
+        # The key is one for all that the caller does: the same one for another path is another request, and so it is
+        # for another owner, which may stand in the query.
+        target = f"{self.request.method} {self.request.path_qs}\n".encode()
         digest = hashlib.sha256(target + content).hexdigest()
         return MarkRequest(self.principal.actor, _SCOPE, key, digest)
 

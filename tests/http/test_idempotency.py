@@ -98,6 +98,19 @@ async def test_a_key_counts_for_one_caller_whatever_the_path(world: World) -> No
     assert (422, "idempotency-key-reused") == (batch.status, batch.code)
 
 
+async def test_another_owner_with_the_same_key_is_another_request(world: World) -> None:
+    """
+    Also where the owner is named in the query: 422, and never the job of somebody else.
+    """
+    paths = [f"/api/jobs?owner={owner}" for owner in ("user:carol", "user:dave", "user:carol")]
+
+    first, other, again = [await world.backend.post(path, {"kind": "work"}, headers=ONCE) for path in paths]
+
+    assert (201, "user:carol") == (first.status, first.job["owner"])
+    assert (422, "idempotency-key-reused") == (other.status, other.code)
+    assert first.job == again.job
+
+
 async def test_a_retry_is_idempotent_too(world: World) -> None:
     """
     The same retry under the same key makes one job, also after that job has ended.
