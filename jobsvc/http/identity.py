@@ -7,13 +7,12 @@ domain; here is only who it is, which roles a route takes being the route table'
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
 from jobsvc.domain.errors import InvalidCommand
+from jobsvc.http.bearers import KnownBearers
 from jobsvc.http.codes import OneUseCodes
 from jobsvc.http.origins import Origins
 from jobsvc.http.problems import Unauthenticated
@@ -60,8 +59,7 @@ class Identity:
         self._clock = clock
         self._revocations = revocations
         revocations.on_revoked.append(self._forget)
-        self._bearers: OrderedDict[bytes, Bearer] = OrderedDict()
-        """By the hash of the token: a part of its size, and nothing that opens a door lies in memory."""
+        self._bearers = KnownBearers(bearers_max=_BEARERS_MAX)
         self._times_forgotten = 0
         """So that who is just being proved is not believed by what has been forgotten meanwhile."""
         self.origins = Origins(settings)
@@ -141,7 +139,7 @@ class Identity:
         return bearer
 
     async def _bearer(self, text: str) -> Bearer:
-        known = self._bearers.get(_hash(text))
+        known = self._bearers.get(text)
         if known is not None and known.expires_at > self._clock.now():
             return known
         times = self._times_forgotten
@@ -152,7 +150,7 @@ class Identity:
         if await self._revocations.covers(bearer):
             raise Unauthenticated("this token was revoked")
         if times == self._times_forgotten:
-            self._know(text, bearer)
+            self._bearers.add(text, bearer)
         return bearer
 
     async def _read(self, text: str) -> Bearer:
@@ -175,15 +173,8 @@ class Identity:
         self._bearers.clear()
         self._times_forgotten += 1
 
-    def _know(self, text: str, bearer: Bearer) -> None:
-        self._bearers[_hash(text)] = bearer
-        if len(self._bearers) > _BEARERS_MAX:
-            self._bearers.popitem(last=False)
-
     def _forget(self, revocation: Revocation, _farewell: str) -> None:
-        """Whoever *revocation* is about has to be proved again."""
-        for known in [known for known, bearer in self._bearers.items() if revocation.covers(bearer)]:
-            del self._bearers[known]
+        self._bearers.forget(revocation)
 
     # Guests
 
@@ -194,14 +185,9 @@ class Identity:
         token = issue(self._settings.secret, "guest", subject=owner, ttl_s=ttl_s, now=now)
         bearer = read_bearer(self._settings.secret, token, now=now)
         # Nobody can have revoked what nobody has heard of: its first request asks no store.
-        self._know(token, bearer)
+        self._bearers.add(token, bearer)
         return owner, token, bearer.expires_at
 
     def make_operator(self, subject: str, ttl_s: float) -> str:
         """A token of an operator, for the page that was opened by the link printed at start."""
         return issue(self._settings.secret, "operator", subject=subject, ttl_s=ttl_s, now=self._clock.now())
-
-
-def _hash(token: str) -> bytes:
-    """Of any text: a header may hold bytes that are none (aiohttp escapes them as surrogates)."""
-    return sha256(token.encode("utf-8", "surrogatepass")).digest()

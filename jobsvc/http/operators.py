@@ -15,7 +15,7 @@ from jobsvc.domain.moments import parse_rfc3339, rfc3339
 from jobsvc.http import bodies
 from jobsvc.http.call import respond
 from jobsvc.http.problems import NotFound
-from jobsvc.http.revocations import Revocation
+from jobsvc.http.revocations import Revocation, name_of_token
 from jobsvc.http.shapes import EventsAnswer, HeadAnswer, ProjectionsAnswer, RebuildBegun, RevokeAnswer, Standing
 from jobsvc.http.standings import observe
 from jobsvc.memory import INLINE
@@ -129,7 +129,7 @@ def _revocation(body: bodies.RevokeBody, *, reason_characters_max: int) -> Revoc
     except ValueError as error:
         message = "issued_before is a time with its offset, for example 2026-11-24T06:46:39Z"
         raise InvalidCommand(message, pointer="/issued_before") from error
-    return Revocation(body.subject or f"jti:{body.token_id}", body.reason, issued_before)
+    return Revocation(body.subject or name_of_token(str(body.token_id)), body.reason, issued_before)
 
 
 async def healthz(call: Call) -> web.Response:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 SCOPE: Final = "revoked"
 """What the mark of a revocation is about."""
+_BY_ID: Final = "jti:"
 _FRESH_MAX: Final = 10_000
 """How many revocations made here, the newest, are remembered for those whose requests were let in before."""
 
@@ -50,9 +51,14 @@ class Revocation(Struct, frozen=True):
     reason: str
     issued_before: int | None = None
 
+    @property
+    def is_of_one_token(self) -> bool:
+        """True if it names a token, which may be anybody's, and not an actor."""
+        return self.whose.startswith(_BY_ID)
+
     def covers(self, bearer: Bearer) -> bool:
         """True if *bearer* counts no more. A token that does not say when it was issued is as old as can be."""
-        if self.whose not in _names(bearer):
+        if self.whose not in names_of(bearer):
             return False
         return self.issued_before is None or (bearer.issued_at or 0) < self.issued_before
 
@@ -133,7 +139,7 @@ class Revocations:
 
     async def covers(self, bearer: Bearer) -> bool:
         """True if *bearer* was revoked, or is a guest that was claimed. Cost: one look-up, in one thread hop."""
-        marks = await self._look_up([*map(_key, _names(bearer)), claimed_key(bearer.principal.actor)])
+        marks = await self._look_up([*map(_key, names_of(bearer)), claimed_key(bearer.principal.actor)])
         # What was revoked while the store was asked may not be in its answer.
         return any(_covers(mark, bearer) for mark in marks) or self.covered_lately(bearer)
 
@@ -142,7 +148,7 @@ class Revocations:
         if not self._fresh:
             return False
         elapsed = self._clock.elapsed()
-        fresh = (self._fresh.get(name) for name in _names(bearer))
+        fresh = (self._fresh.get(name) for name in names_of(bearer))
         return any(each[0] > elapsed and each[1].covers(bearer) for each in fresh if each is not None)
 
     async def _look_up(self, keys: Iterable[MarkKey]) -> list[Mark]:
@@ -160,7 +166,12 @@ def _covers(mark: Mark, bearer: Bearer) -> bool:
     return mark.scope == CLAIMED or _DECODE(mark.answer).covers(bearer)
 
 
-def _names(bearer: Bearer) -> tuple[str, ...]:
+def names_of(bearer: Bearer) -> tuple[str, ...]:
     """Under which names a revocation may be about *bearer*."""
     actor = bearer.principal.actor
-    return (actor,) if bearer.token_id is None else (actor, f"jti:{bearer.token_id}")
+    return (actor,) if bearer.token_id is None else (actor, name_of_token(bearer.token_id))
+
+
+def name_of_token(token_id: str) -> str:
+    """Under which name a revocation is about the one token with that id."""
+    return f"{_BY_ID}{token_id}"

@@ -248,7 +248,9 @@ class Streams:
 
     def _dismiss_revoked(self, revocation: Revocation, farewell: str) -> None:
         """The streams of whoever *revocation* is about end with that farewell."""
-        for connection in self.connections:
+        # Every claim of a guest comes by here: not past everybody's streams, unless it may be anybody's token.
+        theirs = self.connections if revocation.is_of_one_token else each(self._open.get(revocation.whose))
+        for connection in theirs:
             if revocation.covers(connection.bearer):
                 connection.dismiss(farewell)
 
