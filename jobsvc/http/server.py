@@ -122,8 +122,8 @@ class Protocol(web.RequestHandler):
     ) -> web.StreamResponse:
         """What could not be read is malformed; anything else that gets here is a fault of ours, and logged."""
         del message
-        if request.writer.output_size > 0:
-            # As aiohttp has it: an answer was begun, and no other can follow.
+        if request.writer.output_size > 0 or isinstance(exc, ConnectionError):
+            # As aiohttp has it: an answer was begun, and no other can follow. Or nobody is there for one.
             raise ConnectionResetError
         request_id = new_request_id()
         error: JobsvcError

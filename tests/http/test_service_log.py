@@ -5,12 +5,15 @@ import json
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+import aiohttp
+import pytest
+from aiohttp import web
+
 from jobsvc.http.problems import STATUS_OF_CODE
+from jobsvc.http.server import Server
 from jobsvc.http.told import PUT_OFF
 
 if TYPE_CHECKING:
-    import pytest
-
     from tests.http.conftest import LogLines, Starter
     from tests.http.world import World
 
@@ -118,6 +121,27 @@ async def test_refused_parts_of_a_request_are_one_line_a_code(world: World, log_
     assert ("invalid", 2, "/api/jobs/batch") == (line["code"], line["count"], line["route"])
     metrics = (await world.viewer.get("/metrics")).content.decode()
     assert 'jobsvc_refusals_total{code="invalid"} 2.0' in metrics
+
+
+async def test_an_answer_for_which_nobody_is_there_is_no_fault_of_ours(world: World, log_lines: LogLines) -> None:
+    """
+    A connection that went while its request was handled is closed, and no line asks to report it.
+    """
+
+    async def gone(request: web.BaseRequest) -> web.StreamResponse:
+        raise ConnectionResetError(request.path)
+
+    runner = web.ServerRunner(Server(gone, world.service))
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    port = runner.addresses[0][1]
+
+    with pytest.raises(aiohttp.ServerDisconnectedError):
+        await world.session.post(f"http://127.0.0.1:{port}/api/worker/claim")
+    await runner.cleanup()
+
+    assert [] == events(log_lines)
 
 
 async def test_a_flood_of_refusals_is_no_flood_of_lines(world: World, log_lines: LogLines) -> None:
