@@ -7,6 +7,7 @@ PORT ?= 8080
 BIN := .venv/bin
 STAMP := .venv/.ready
 CLIENT := jobsvc/http/client/jobsvc.js
+REACT := examples/react/dist/index.html
 CODE := jobsvc projections tests docs $(wildcard bench)
 # Coverage may not fall below 100 % of branches here. Elsewhere it is reported, not gated.
 GATED := jobsvc/domain/*,projections/*
@@ -35,13 +36,17 @@ $(STAMP): requirements-dev.lock pyproject.toml
 	@touch $@
 	@echo "setup: ready"
 
+$(REACT): $(CLIENT) $(wildcard examples/react/src/*) examples/react/index.html examples/react/package-lock.json
+	@echo "examples/react: installing and building"
+	@cd examples/react && npm ci --silent --no-audit --no-fund && npm run --silent build -- --logLevel warn
+
 run: setup  ## Serve with the dashboard on jobsvc.db (PORT=8080)
 	$(BIN)/jobsvc serve --database jobsvc.db --port $(PORT)
 
 demo: setup  ## Run the main job once on real input and print its stream and counts
 	$(BIN)/jobsvc demo
 
-test: setup chromium  ## Run all tests but the soak; domain and projections must be covered branch by branch
+test: setup chromium $(REACT)  ## Run all tests but the soak; domain and projections must be covered branch by branch
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -m "not soak"
 	$(BIN)/coverage report --include='$(GATED)' --fail-under=100

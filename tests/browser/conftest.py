@@ -128,3 +128,12 @@ async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
     async with staged(tmp_path / "jobs.db") as made:
         yield made
         assert [] == made.errors
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    """
+    A world with the settings as they come.
+    """
+    async with started(tmp_path / "jobs.db") as fresh:
+        yield fresh

@@ -19,6 +19,7 @@ from aiohttp import web
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+APP: Final = Path(__file__).parents[2] / "examples" / "react" / "dist"
 PAGES: Final = Path(__file__).parent / "pages"
 _HOP: Final = {"connection", "transfer-encoding", "content-length", "keep-alive", "content-encoding"}
 _POLICY: Final = (
@@ -70,6 +71,13 @@ class Front:
         name = request.match_info["name"]
         headers = {"Content-Security-Policy": _POLICY, "Cache-Control": "no-cache"}
         return web.FileResponse(PAGES / name, headers=headers)
+
+    async def app(self, request: web.Request) -> web.StreamResponse:
+        """
+        The example that is built with React.
+        """
+        del request
+        return web.FileResponse(APP / "index.html", headers={"Content-Security-Policy": _POLICY})
 
     async def hand_on(self, request: web.Request) -> web.StreamResponse:
         """
@@ -143,6 +151,8 @@ async def fronting(service: str) -> AsyncIterator[Front]:
     front = Front(service)
     app = web.Application()
     app.router.add_get("/pages/{name}", front.page)
+    app.router.add_get("/app/", front.app)
+    app.router.add_static("/app/", APP)
     app.router.add_route("*", "/{path:.*}", front.hand_on)
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
     await runner.setup()

@@ -254,7 +254,7 @@ async function viewOf(baseUrl, { principal, share = true, transport = "auto" }, 
   const name = `jobsvc ${baseUrl} ${whose} ${transport}`;
   const known = views.get(name);
   if (known) return known;
-  const url = new URL("worker.js", import.meta.url);
+  const url = new URL("./worker.js", import.meta.url);
   const shared = share && typeof SharedWorker !== "undefined" && url.origin === globalThis.location?.origin;
   const hub = shared
     ? new RemoteHub(() => new SharedWorker(url, { name, type: "module" }), { baseUrl: absolute(baseUrl), transport, token })
