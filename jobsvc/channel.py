@@ -15,6 +15,7 @@ from jobsvc.digest import digest_after, digest_before, digest_of, written
 from jobsvc.domain.job import Job
 from jobsvc.domain.words import JobId
 from jobsvc.few import Few, count
+from jobsvc.pieces import Piece
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -22,9 +23,9 @@ if TYPE_CHECKING:
     from jobsvc.changes import Change
     from jobsvc.framing import EncodedChange, Form
     from jobsvc.memory import Memory
+    from jobsvc.pieces import Pieces
     from jobsvc.ring import Ring
 
-_PIECES_KEPT: Final = 64
 _HASHED_AT_ONCE: Final = 64
 """So many jobs are hashed where they are asked for; a longer list in slices."""
 
@@ -60,21 +61,6 @@ class Scope(Struct, frozen=True):
         return not self.kinds or job.kind in self.kinds
 
 
-class Piece(Struct, frozen=True, gc=False):
-    """
-    What is told next.
-
-    Attributes:
-        position: Everything in scope up to here has been told with this piece.
-        content: The frames as bytes; empty if there was nothing in scope.
-        ended: The job that the scope is about, if it ended here and the scope ends with it.
-    """
-
-    position: int
-    content: bytes
-    ended: Job | None = None
-
-
 class Member(Protocol):
     """
     One who is told.
@@ -99,7 +85,7 @@ class Channel:
 
     __slots__ = ("_digest", "_memory", "_pieces", "_ring", "_unhashed", "form", "members", "newest", "quiet", "scope")
 
-    def __init__(self, scope: Scope, form: Form, ring: Ring, memory: Memory) -> None:
+    def __init__(self, scope: Scope, form: Form, *, ring: Ring, memory: Memory, pieces: Pieces) -> None:
         self.scope = scope
         self.form = form
         self.members: Few[Member] = None
@@ -107,7 +93,7 @@ class Channel:
         self.newest = 0
         self._ring = ring
         self._memory = memory
-        self._pieces: dict[int, Piece] | None = None
+        self._pieces = pieces
         self._digest = 0
         self._unhashed: list[Job] | None = None
 
@@ -117,12 +103,12 @@ class Channel:
         """
         What comes after the position *after*, which the ring reaches: about *bytes_max* bytes, or all up to the head.
         """
-        made = self._pieces.get(after) if self._pieces is not None else None
+        made = self._pieces.find(self, after)
         if made is not None:
             return made
         made = self.joined(self._ring.after(after, self.scope.owner), until=self._ring.position, bytes_max=bytes_max)
         if count(self.members) > 1 and made.content:
-            self._keep(after, made)
+            self._pieces.keep(self, after, made)
         return made
 
     def joined(self, encoded: Iterable[EncodedChange], *, until: int, bytes_max: int) -> Piece:
@@ -151,13 +137,6 @@ class Channel:
             return False
         standing = self._memory.jobs.get(event.job_id)
         return standing is None or standing.version > event.version
-
-    def _keep(self, after: int, piece: Piece) -> None:
-        if self._pieces is None:
-            self._pieces = {}
-        elif len(self._pieces) >= _PIECES_KEPT:
-            del self._pieces[next(iter(self._pieces))]
-        self._pieces[after] = piece
 
     # What the members hold
 

@@ -12,12 +12,13 @@ anybody: a member is a position, and reads on from there.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from jobsvc.changes import read_changes
 from jobsvc.channel import Channel, snapshot
 from jobsvc.few import Few, each, has, with_one, without
 from jobsvc.framing import EncodedChange
+from jobsvc.pieces import Pieces
 from jobsvc.ring import Ring
 from jobsvc.slices import Slices
 from jobsvc.store.seam import ROWS_PER_PAGE_MAX
@@ -35,6 +36,10 @@ if TYPE_CHECKING:
 
 _Key = tuple["Scope", str]
 """(scope, key of the form): what makes a channel."""
+
+
+_PIECES_PART: Final = 8
+"""What is joined for several weighs at most this part of what the ring may."""
 
 
 class Feed:
@@ -55,6 +60,7 @@ class Feed:
         self._by_owner: dict[str, Few[Channel]] = {}
         self._by_job: dict[str, Few[Channel]] = {}
         self._stirred: dict[Channel, None] = {}
+        self._pieces = Pieces(bytes_max=ring_bytes_max // _PIECES_PART)
         self.ring = Ring(events_max=ring_events_max, bytes_max=ring_bytes_max)
 
     def start(self) -> None:
@@ -99,7 +105,7 @@ class Feed:
         return next((one for one in each(index.get(place)) if one.scope == scope and one.form.key == form.key), None)
 
     def _open(self, scope: Scope, form: Form) -> Channel:
-        channel = Channel(scope, form, self.ring, self._memory)
+        channel = Channel(scope, form, ring=self.ring, memory=self._memory, pieces=self._pieces)
         places = self._places_of(scope)
         for index, place in places:
             index[place] = with_one(index.get(place), channel)

@@ -346,7 +346,7 @@ class Settings:
     """Encoded events kept in memory for streams that resume; older ones are read from the store."""
 
     ring_bytes_max: Count = 67_108_864
-    """Bytes of encoded events kept in memory for streams that resume."""
+    """Bytes of encoded events kept in memory for streams that resume; for those told together, an eighth more."""
 
     snapshot_part_bytes_max: Count = 65_536
     """Bytes of one part of a snapshot; a single larger job is a part of its own."""

@@ -93,13 +93,15 @@ class Wheel:
         self._timer = None
         now_s = asyncio.get_running_loop().time()
         while self._slots and self._slots[0] * self._tick_s <= now_s:
-            self._slices.add(self._wake(self._buckets.pop(heappop(self._slots))))
+            slot = heappop(self._slots)
+            self._slices.add(self._wake(slot, self._buckets.pop(slot)))
         self._schedule()
 
     @staticmethod
-    def _wake(bucket: set[Timed]) -> Iterator[None]:
-        while bucket:
-            one = bucket.pop()
-            one.slot = UNSET
-            one.on_time()
-            yield
+    def _wake(slot: int, bucket: set[Timed]) -> Iterator[None]:
+        for one in bucket:
+            # Another's turn may have dropped it or put it elsewhere since the bucket was taken out.
+            if one.slot == slot:
+                one.slot = UNSET
+                one.on_time()
+                yield

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 if TYPE_CHECKING:
     from jobsvc.feed import Feed
@@ -49,6 +49,13 @@ class CatchingUp:
         await asyncio.gather(*self._readers, return_exceptions=True)
 
     async def _read(self) -> None:
+        try:
+            await self._read_all()
+        finally:
+            # In the very turn in which nobody asked any more: who asks after it must not count on this reader.
+            self._readers.discard(cast("asyncio.Task[None]", asyncio.current_task()))
+
+    async def _read_all(self) -> None:
         while self._asking:
             connection = self._asking.popleft()
             if connection.state != "reading":
@@ -57,8 +64,7 @@ class CatchingUp:
                 page, reached = await self._feed.read_store(
                     connection.channel.scope, after=connection.position, limit=_CHANGES_PER_READ
                 )
+                self.pages += 1
+                connection.take(page, reached)
             except Exception as fault:  # noqa: BLE001  # a loop: its reader is cut and comes again, the others go on
                 connection.fail(fault)
-                continue
-            self.pages += 1
-            connection.take(page, reached)

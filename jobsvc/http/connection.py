@@ -30,9 +30,10 @@ from jobsvc.wheel import UNSET, Wheel
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from jobsvc.channel import Channel, Piece, Scope
+    from jobsvc.channel import Channel, Scope
     from jobsvc.domain.job import Job
     from jobsvc.framing import EncodedChange, Form
+    from jobsvc.pieces import Piece
     from jobsvc.tokens import Bearer
 
 State = Literal["opening", "snapshot", "catching_up", "reading", "live", "bye", "over"]
@@ -116,6 +117,7 @@ class Connection:
         "_around",
         "_began_s",
         "_buffered_before",
+        "_is_placed",
         "_last_position",
         "_moving",
         "_parts",
@@ -172,6 +174,7 @@ class Connection:
         position, reason = _resume_at(after, around.feed)
         self.reset = reason and {"reason": reason, "requested": _shown(after or "")}
         self.position = around.feed.position if position is None else position
+        self._is_placed = position is not None
         if position is None:
             self._parts = self._snapshot(around.feed.snapshot(scope) if single is None else [single])
         self._set_timer()
@@ -274,9 +277,9 @@ class Connection:
         if part is not None:
             self._write(part, news=True)
             return "snapshot"
-        self._parts = None
         if self._goes_at_once():
             return "bye"
+        self._parts, self._is_placed = None, True
         if self._single is None or self._single.active:
             return "catching_up"
         self._say_ready()
@@ -321,15 +324,16 @@ class Connection:
 
     def _finish(self) -> State:
         self._leave()
+        self._around.wheel.put(self, self._around.loop.time() + _LINGER_S)
         self._sink.finish()
         return "over"
 
     # Its place
 
     @property
-    def cursor(self) -> str:
-        """From where a client goes on, had it seen every frame so far."""
-        return self._around.feed.cursor(self.place)
+    def cursor(self) -> str | None:
+        """From where a client goes on, had it seen every frame so far; None: afresh, it was not given its snapshot."""
+        return self._around.feed.cursor(self.place) if self._is_placed else None
 
     @property
     def place(self) -> int:
@@ -388,11 +392,8 @@ class Connection:
 
     def _set_timer(self) -> None:
         now_s = self._around.loop.time()
-        if self.state == "over":
-            due_s = now_s + _LINGER_S
-        else:
-            wait_s = self._heartbeat_s * (1 - _SPREAD * random.random())  # noqa: S311  # spreads load, hides nothing
-            due_s = min(self._touched_s + wait_s, now_s + self._around.settings.stream_stall_s / 4)
+        wait_s = self._heartbeat_s * (1 - _SPREAD * random.random())  # noqa: S311  # spreads load, hides nothing
+        due_s = min(self._touched_s + wait_s, now_s + self._around.settings.stream_stall_s / 4)
         left_s = (self.bearer.expires_at - self._around.clock.now()) / SECOND_US
         if self.farewell is None:
             due_s = min(due_s, now_s + left_s)
@@ -412,7 +413,8 @@ class Connection:
         if self.channel.quiet is not None or digest is None:
             return
         self.position = self._around.feed.position
-        self._say(Frame("hb", encode({"cursor": self.cursor, "digest": digest}), id=self.cursor), news=False)
+        cursor = self._around.feed.cursor(self.position)
+        self._say(Frame("hb", encode({"cursor": cursor, "digest": digest}), id=cursor), news=False)
 
     # Frames
 

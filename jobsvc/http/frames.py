@@ -135,7 +135,9 @@ StreamFrame = HelloFrame | SnapshotFrame | JobFrame | ReadyFrame | HeartbeatFram
 
 
 class LongPollAnswer(Struct, frozen=True):
-    """The frames that were due, and from where to ask on."""
+    """
+    The frames that were due, and from where to ask on; null, which is afresh, where a ``bye`` came before a snapshot.
+    """
 
     frames: list[StreamFrame]
-    cursor: StreamCursor
+    cursor: StreamCursor | None

@@ -22,6 +22,7 @@ class LongPoll:
         self._bytes_max = bytes_max
         self._lines: list[bytes] = []
         self._news = False
+        self._late = False
         self._over = False
         self._due: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.buffered = 0
@@ -35,7 +36,8 @@ class LongPoll:
         if self.connection is None or not self.connection.follows or self.connection.farewell is not None:
             # Not amid a snapshot, and not before a farewell: whoever is not let in again could never ask for it.
             return True
-        return not (self._news and (self.connection.caught_up or self.buffered >= self._bytes_max))
+        enough = self.connection.caught_up or self.buffered >= self._bytes_max
+        return not ((self._news or self._late) and enough)
 
     @property
     def content(self) -> bytes:
@@ -43,12 +45,18 @@ class LongPoll:
         return b"".join(self._lines)[:-1].replace(b"\n", b",")
 
     async def wait(self, timeout_s: float) -> None:
-        """There is something to come back with, or *timeout_s* has passed."""
+        """
+        There is something to come back with, or *timeout_s* has passed.
+
+        However short that is, what was due before is read first: else one who never waits would never get on.
+        """
         try:
             async with asyncio.timeout(timeout_s):
-                await self._due
+                await asyncio.shield(self._due)
         except TimeoutError:
-            pass
+            self._late = True
+            if self.room:
+                await self._due
 
     def write(self, content: bytes, *, news: bool) -> None:
         """*content* is brought back, and soon if it is *news*."""

@@ -24,7 +24,8 @@ from jobsvc.http.call import respond
 from jobsvc.http.catching_up import CatchingUp
 from jobsvc.http.connection import Around, Connection, is_past_end
 from jobsvc.http.long_poll import LongPoll
-from jobsvc.http.wire import Streamed, Wire, Written
+from jobsvc.http.wire import Streamed, Wire, Written, cut, transport_of
+from jobsvc.resource import encode
 from jobsvc.shares import Shares
 from jobsvc.slices import Slices
 from jobsvc.telemetry import log, log_failure
@@ -88,6 +89,7 @@ class Streams:
             total_max=settings.streams_total_max,
         )
         self._drain_ms = 0
+        self._told_at_s = 0.0
         self._empty = asyncio.Event()
         self._empty.set()
         self._around = Around(
@@ -153,6 +155,8 @@ class Streams:
         if wait_s is not None:
             return await self._long_poll(call, scope, single, wait_s)
         form = _form_of(call)
+        # A body means nothing here, but it must have come before the transport is another's; too large a one is a 413.
+        await call.request.read()
         response = Streamed(headers=HEADERS | {"X-Request-Id": call.request_id})
         response.content_type = form.content_type
         if form.chunked:
@@ -160,27 +164,34 @@ class Streams:
         await response.prepare(call.request)
         if call.request.method == "HEAD":
             return response
-        wire = Wire(self.written, chunked=form.chunked)
-        high, low = self._settings.stream_buffer_high_bytes, self._settings.stream_buffer_low_bytes
-        await self._hand_over.begin(call.request, wire, high=high, low=low)
         try:
-            wire.connection = connection = await self._connect(call, wire, form, scope=scope, single=single)
-        except BaseException:
-            wire.abort()
+            job = None if single is None else await self._ledger.read_job(single)
+        except Exception:
+            # The answer has begun, and no other can follow it.
+            cut(call.request)
             raise
-        self._admit(connection)
-        connection.advance()
-        self._hand_over.leave(call.request, response, wire)
+        self._hand_over.leave(call.request, response, self._begin(call, form, scope=scope, single=job))
         return response
 
-    async def _connect(self, call: Call, sink: Sink, form: Form, *, scope: Scope, single: str | None) -> Connection:
-        """The connection at its place. Its job, if it is about one, is read in the turn in which it is registered."""
+    def _begin(self, call: Call, form: Form, *, scope: Scope, single: Job | None) -> Wire:
+        """The connection has the transport, and wrote what there was room for: no await, so that neither is alone."""
+        transport = transport_of(call.request)
+        wire = Wire(self.written, chunked=form.chunked)
+        wire.connection = connection = self._connect(call, wire, form, scope=scope, single=single)
+        self._admit(connection)
+        high, low = self._settings.stream_buffer_high_bytes, self._settings.stream_buffer_low_bytes
+        wire.begin(transport, high=high, low=low)
+        connection.advance()
+        return wire
+
+    def _connect(self, call: Call, sink: Sink, form: Form, *, scope: Scope, single: Job | None) -> Connection:
+        """The connection at its place; its job, if it is about one, was read in this turn."""
         return Connection(
             self._around,
             sink,
             form,
             scope=scope,
-            single=None if single is None else await self._ledger.read_job(single),
+            single=single,
             after=_cursor_text(call),
             bearer=call.bearer,
         )
@@ -188,12 +199,13 @@ class Streams:
     async def _long_poll(self, call: Call, scope: Scope, single: str | None, wait_s: float) -> web.Response:
         """The frames that are due within *wait_s*, at once if any is but hello, ready and hb."""
         poll = LongPoll(bytes_max=self._settings.snapshot_part_bytes_max)
-        poll.connection = connection = await self._connect(call, poll, LONG_POLL, scope=scope, single=single)
+        job = None if single is None else await self._ledger.read_job(single)
+        poll.connection = connection = self._connect(call, poll, LONG_POLL, scope=scope, single=job)
         try:
             self._admit(connection)
             connection.advance()
             await poll.wait(wait_s)
-            return respond(b'{"frames":[%b],"cursor":"%b"}' % (poll.content, connection.cursor.encode()))
+            return respond(b'{"frames":[%b],"cursor":%b}' % (poll.content, encode(connection.cursor)))
         finally:
             connection.lost()
 
@@ -280,11 +292,13 @@ class Streams:
         self._ledger.worker_waiters.wake_all()
         self._drain_ms = int(window_s * 1000)
         connections = self.connections
+        spread_s = window_s / 2 * min(1.0, len(connections) / _SPREAD_FROM)
+        self._told_at_s = self._around.loop.time() + spread_s
         random.shuffle(connections)
         for first in range(0, len(connections), _DISMISSED_AT_ONCE):
             for connection in connections[first : first + _DISMISSED_AT_ONCE]:
                 connection.dismiss("drain")
-            await asyncio.sleep(window_s / 2 * _DISMISSED_AT_ONCE / max(len(connections), _SPREAD_FROM))
+            await asyncio.sleep(spread_s * _DISMISSED_AT_ONCE / len(connections))
         try:
             async with asyncio.timeout(window_s):
                 await self._empty.wait()
@@ -307,7 +321,9 @@ class Streams:
             case "overload":
                 return random.randint(*_RETRY_FAR_MS)  # noqa: S311  # spreads load, hides nothing
             case "drain":
-                return random.randint(500, max(1_000, self._drain_ms))  # noqa: S311  # the same
+                # Whoever came back while others are still being told would be sent away again.
+                left_ms = max(0, int(1_000 * (self._told_at_s - self._around.loop.time())))
+                return left_ms + random.randint(500, max(1_000, self._drain_ms))  # noqa: S311  # the same
             case _:
                 return random.randint(*_RETRY_MS)  # noqa: S311  # the same
 

@@ -103,7 +103,8 @@ class Wire(asyncio.Protocol):
         """It has taken most of it."""
         self.room = True
         if self.connection is not None:
-            self.connection.advance()
+            # Not at once: asyncio calls this amid a write, and a transport that is closed there is lost twice.
+            asyncio.get_running_loop().call_soon(self.connection.advance)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The reader is gone."""
@@ -149,6 +150,25 @@ class Streamed(web.StreamResponse):
                 self._ended.set_result(None)
 
 
+def transport_of(request: web.BaseRequest) -> asyncio.Transport:
+    """
+    The transport of *request*, still open.
+
+    Raises:
+        ConnectionResetError: The client has gone.
+    """
+    transport = request.transport
+    if transport is None or transport.is_closing():
+        raise ConnectionResetError
+    return transport
+
+
+def cut(request: web.BaseRequest) -> None:
+    """The connection of *request*, whose answer has begun and cannot go on, is closed as it is."""
+    if request.transport is not None:
+        request.transport.abort()
+
+
 class HandOver:
     """
     How a request's transport becomes a wire: freed of aiohttp, or with its handler parked.
@@ -163,21 +183,12 @@ class HandOver:
         """Bound once for all wires."""
         self.freed = 0
 
-    async def begin(self, request: web.BaseRequest, wire: Wire, *, high: int, low: int) -> None:
-        """
-        *wire* writes to the transport of *request*.
-
-        Raises:
-            ConnectionResetError: The client has gone.
-        """
-        await request.read()
-        transport = request.transport
-        if transport is None or transport.is_closing():
-            raise ConnectionResetError
-        wire.begin(transport, high=high, low=low)
-
     def leave(self, request: web.BaseRequest, response: Streamed, wire: Wire) -> None:
-        """The handler of *request* is done and returns *response*; the answer goes on until the wire ends."""
+        """
+        The handler of *request*, whose body was read, is done and returns *response*; the answer goes on with *wire*.
+
+        In the turn in which *wire* began: from there on aiohttp hears of the transport only from here.
+        """
         # They have been sent, and weigh as much as a freed stream does.
         response.headers.clear()
         protocol = request.protocol
@@ -215,12 +226,12 @@ async def _try() -> bool:
         await response.prepare(request)
         wire = Wire(Written(), chunked=True)
         wires.append(wire)
-        await over.begin(request, wire, high=16_384, low=4_096)
+        wire.begin(transport_of(request), high=16_384, low=4_096)
         wire.write(b"first", news=True)
         over.leave(request, response, wire)
         return response
 
-    server = web.Server(answer)
+    server = web.Server(answer, handler_cancellation=True)
     before = asyncio.all_tasks()
     transport, _ = await loop.create_connection(server, sock=ours)
     reader, writer = await asyncio.open_connection(sock=theirs)

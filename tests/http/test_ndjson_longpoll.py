@@ -4,10 +4,13 @@ import asyncio
 import json
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.http.client import PATIENCE_S, until
 
 if TYPE_CHECKING:
     from tests.http.client import JSON
+    from tests.http.conftest import Starter
     from tests.http.world import World
 
 LINES = {"Accept": "application/x-ndjson"}
@@ -156,3 +159,38 @@ async def test_a_long_poll_brings_a_page_and_not_the_backlog(world: World) -> No
         frame["data"]["position"] for page in (first, second) for frame in page["frames"] if frame["event"] == "job"
     ]
     assert [*range(places[0], places[0] + sum(counts))] == places
+
+
+async def test_polls_that_never_wait_get_on_all_the_same(start: Starter) -> None:
+    """
+    What is due is read from the log before a poll comes back, however short its wait.
+    """
+    world = await start(ring_events_max=2)
+    first = (await world.guest.get("/api/stream", wait_s=0)).body
+    made = [(await world.guest.made())["position"] for _ in range(9)]
+
+    told: list[int] = []
+    cursor = first["cursor"]
+    for _ in range(3):
+        answer = (await world.guest.get("/api/stream", wait_s=0, after=cursor)).body
+        told += [frame["data"]["position"] for frame in answer["frames"] if frame["event"] == "job"]
+        cursor = answer["cursor"]
+
+    assert made == told
+
+
+@pytest.mark.parametrize("asks", ["afresh", "with a bad cursor", "with a good cursor"])
+async def test_a_poll_that_is_sent_away_has_a_cursor_only_if_it_has_a_place(start: Starter, asks: str) -> None:
+    """
+    Told to go before its snapshot it is to begin afresh: a cursor would have it miss what it was not shown.
+    """
+    world = await start(streams_total_max=1)
+    await world.guest.made()
+    place = (await world.guest.get("/api/stream", wait_s=0)).body["cursor"]
+    after = {"afresh": {}, "with a bad cursor": {"after": "garbage"}, "with a good cursor": {"after": place}}[asks]
+    async with world.guest.stream() as other:
+        await other.until("ready")
+        answer = (await world.stranger.get("/api/stream", wait_s=0, **after)).body
+
+    assert ["hello", "bye"] == [frame["event"] for frame in answer["frames"]]
+    assert (place if asks == "with a good cursor" else None) == answer["cursor"]

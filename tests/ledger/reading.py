@@ -47,6 +47,7 @@ class Reader:
         frames: What was written, as lines of JSON read back.
         lines: The same as bytes.
         jobs: What it holds: id to (version, state).
+        aborted_s: When it was cut.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Reader:
         room_for: int = PLENTY,
         single: Job | None = None,
         settings: Settings | None = None,
+        catching_up: CatchingUp | None = None,
     ) -> None:
         loop = asyncio.get_running_loop()
         feed = feed or rig.feed
@@ -70,7 +72,7 @@ class Reader:
             rig.clock,
             loop,
             Wheel(Slices(failed=failed), tick_s=0.01),
-            CatchingUp(feed, at_once_max=2),
+            catching_up or CatchingUp(feed, at_once_max=2),
             retry_ms=lambda _: 1,
             left=lambda _: None,
             stalled=Connection.abort,
@@ -79,6 +81,7 @@ class Reader:
         self.feed = feed
         self.room_for = room_for
         self.over = False
+        self.aborted_s = 0.0
         self.frames: list[dict[str, Any]] = []
         self.lines: list[bytes] = []
         self.jobs: dict[str, tuple[int, str]] = {}
@@ -138,6 +141,7 @@ class Reader:
         Nothing more comes.
         """
         self.over = True
+        self.aborted_s = asyncio.get_running_loop().time()
 
     # What a test asks
 
