@@ -180,6 +180,21 @@ class Call:
         Raises:
             TooLarge, UnsupportedMediaType, Malformed: It is more than may be, not JSON, or cannot be decoded.
         """
+        content = await self.sent()
+        if self.request.headers.get("Content-Encoding", "identity").lower() != "identity":
+            message = "a body comes as it is: Content-Encoding is not taken"
+            raise UnsupportedMediaType(message)
+        if content and self.request.content_type != "application/json":
+            raise UnsupportedMediaType
+        return content
+
+    async def sent(self) -> bytes:
+        """
+        The body as sent, whatever it is.
+
+        Raises:
+            TooLarge, Malformed: It is more than may be, or did not come as it was announced.
+        """
         try:
             stream = self.request.content
             # Mostly the body came with the head and there is nothing to wait for.
@@ -191,11 +206,6 @@ class Call:
             raise Malformed(message) from error
         if len(content) > self.service.settings.body_bytes_max:
             raise _too_large(self.service.settings.body_bytes_max)
-        if self.request.headers.get("Content-Encoding", "identity").lower() != "identity":
-            message = "a body comes as it is: Content-Encoding is not taken"
-            raise UnsupportedMediaType(message)
-        if content and self.request.content_type != "application/json":
-            raise UnsupportedMediaType
         return content
 
     async def _incoming(self) -> bytes:

@@ -93,6 +93,7 @@ class InLoop:
         self._stack = AsyncExitStack()
         self._server: Server | None = None
         self._service: Service | None = None
+        self._listening: socket.socket | None = None
         self.url = ""
         self.database = Path()
 
@@ -114,7 +115,7 @@ class InLoop:
         runner = web.ServerRunner(self._server, shutdown_timeout=0.3)
         await runner.setup()
         self._stack.push_async_callback(runner.cleanup)
-        listening = socket.socket()
+        self._listening = listening = socket.socket()
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BYTES)
         listening.bind(("127.0.0.1", 0))
         await web.SockSite(runner, listening).start()
@@ -149,6 +150,11 @@ class InLoop:
 
     async def _end(self) -> None:
         service, self._service = self._service, None
+        assert self._listening is not None
+        # What was accepted in the very turn in which a server closes is never closed by asyncio (CPython 3.11).
+        asyncio.get_running_loop().remove_reader(self._listening)
+        for _turn in range(3):
+            await asyncio.sleep(0)
         await self._stack.aclose()
         assert service is not None
         assert (0, 0) == (len(service.streams), len(service.feed)), "streams were left behind"

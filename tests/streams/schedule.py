@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     JSON = Any
 
 FOLLOWERS: Final = 8
-PATIENCE_S: Final = 30.0
+PATIENCE_S: Final = 60.0
 _OWNERS: Final = ("user:a", "user:b", "guest:g")
 _GONE: Final = (aiohttp.ClientError, ConnectionError, TimeoutError)
 
