@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Final, Protocol
 from msgspec import Struct
 
 from jobsvc.digest import digest_after, digest_before, digest_of, written
-from jobsvc.domain.job import Job
 from jobsvc.domain.words import JobId
 from jobsvc.few import Few, count
 from jobsvc.pieces import Piece
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from jobsvc.changes import Change
+    from jobsvc.domain.job import Job
     from jobsvc.framing import EncodedChange, Form
     from jobsvc.memory import Memory
     from jobsvc.pieces import Pieces

@@ -33,6 +33,16 @@ class Told:
     A channel over a history that has been published, and two members in it.
     """
 
+    class Other:
+        """
+        The second.
+        """
+
+        def notice(self) -> None:
+            """
+            Nobody tells it.
+            """
+
     def __init__(self, changes: list[Change], scope: Scope, *, shelf_bytes: int, form: str = "line") -> None:
         self.ring = Ring(events_max=1_000, bytes_max=2**30)
         self.memory = Memory()
@@ -40,7 +50,7 @@ class Told:
         self.channel = Channel(
             scope, self.form, ring=self.ring, memory=self.memory, pieces=Pieces(bytes_max=shelf_bytes)
         )
-        self.channel.members |= {self: None, object(): None}  # type: ignore[dict-item]  # counted, never told here
+        self.channel.members = {self: None, Told.Other(): None}
         for one in changes:
             self.ring.keep(EncodedChange(one, "e"))
         standing = {one.job.id: one.job for one in changes}
