@@ -33,7 +33,13 @@ if TYPE_CHECKING:
 
 ROOT: Final = Path(__file__).parents[2]
 PAGES: Final = sorted(
-    {*ROOT.glob("*.md"), *(page for folder in ("docs", "examples", "bench") for page in (ROOT / folder).rglob("*.md"))}
+    page
+    for page in {
+        *ROOT.glob("*.md"),
+        *(page for folder in ("docs", "examples", "bench") for page in (ROOT / folder).rglob("*.md")),
+    }
+    # What npm installed beside an example is not ours to hold to anything.
+    if "node_modules" not in page.parts
 )
 SERVED_AT: Final = "http://127.0.0.1:8080"
 PATIENCE_S: Final = 30.0
