@@ -111,10 +111,11 @@ async def test_the_program_prints_what_the_service_serves(world: World) -> None:
     """
     The verb needs no service, and says the same.
     """
-    printed = CliRunner().invoke(main, ["openapi"])
+    printed, on_a_line = (CliRunner().invoke(main, ["openapi", *form]) for form in ([], ["-o", "json"]))
 
-    assert 0 == printed.exit_code
-    assert json.loads(printed.output) == (await world.nobody.get("/openapi.json")).body
+    assert (0, 0) == (printed.exit_code, on_a_line.exit_code)
+    assert 1 == on_a_line.output.count("\n") < printed.output.count("\n")
+    assert json.loads(printed.output) == json.loads(on_a_line.output) == (await world.nobody.get("/openapi.json")).body
 
 
 async def test_the_reference_names_all_and_needs_nobody(world: World) -> None:

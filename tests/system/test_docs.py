@@ -118,7 +118,8 @@ async def test_the_commands_for_operators_start_ask_and_stop_a_service(tmp_path:
     """
     commands, _, _ = _blocks("docs/operations.md", "sh")
 
-    code, output = await _run(commands.replace("8080", str(unused_tcp_port)), folder=tmp_path)
+    commands = commands.replace("8080", str(unused_tcp_port))
+    code, output = await _run(f"unset JOBSVC_SECRET\n{commands}", folder=tmp_path)
 
     assert 0 == code
     assert '{"status":"ready"}{"status":"alive"}' in output.replace("\n", "")
