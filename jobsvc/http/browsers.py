@@ -59,6 +59,8 @@ class Browsers:
     def adorn(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
         """*response*, about to be sent in answer to *request*, says what browsers may do with it."""
         headers = response.headers
+        # Instead of aiohttp's own, which names its version and Python's to whoever looks for an old one.
+        headers[hdrs.SERVER] = "jobsvc"
         for name, value in _GUARDS:
             if name not in headers:
                 headers.add(name, value)

@@ -159,6 +159,7 @@ def test_origins_as_browsers_write_them_are_settings() -> None:
 async def test_every_answer_tells_browsers_not_to_guess_frame_or_tell(world: World) -> None:
     """
     Answers, problems, streams, pages and preflights; a page's policy runs its own scripts only, none that stands in it.
+    What the service is made of, and how old that is, is nobody's to know.
     """
     job = await world.guest.made()
 
@@ -179,6 +180,7 @@ async def test_every_answer_tells_browsers_not_to_guess_frame_or_tell(world: Wor
         assert "no-referrer" == headers["Referrer-Policy"]
         assert "DENY" == headers["X-Frame-Options"]
         assert "same-origin" == headers["Cross-Origin-Resource-Policy"]
+        assert "jobsvc" == headers["Server"]
         assert 1 == len(headers.getall("Content-Security-Policy"))  # type: ignore[attr-defined]
         policy = headers["Content-Security-Policy"]
         assert "default-src 'none'" in policy
