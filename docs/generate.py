@@ -31,7 +31,8 @@ from jobsvc.domain.keys import key_from_url
 from jobsvc.domain.machine import ENDED, LIVING, NEW, ROWS, WAITING, Case
 from jobsvc.http.problems import STATUS_OF_CODE, TITLE_OF_CODE
 from jobsvc.http.routes import ROUTES
-from jobsvc.settings import ENVIRONMENT_PREFIX, Settings
+from jobsvc.settings import Settings
+from jobsvc.settings_loading import ENVIRONMENT_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

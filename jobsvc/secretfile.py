@@ -14,7 +14,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from jobsvc.settings import SECRETS_PREVIOUS_MAX, Loaded, UnusableSetting
+from jobsvc.settings import UnusableSetting
+from jobsvc.settings_checks import SECRETS_PREVIOUS_MAX
+from jobsvc.settings_loading import Loaded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,48 +1,20 @@
 """
-The settings: one frozen record of everything that may be set, read once at start and passed on as plain values.
+The settings: one frozen record of everything that may be set, passed on as plain values.
 
-What lives here: each setting with its meaning, unit, default and bound, and where it may come from: flags, else
-``JOBSVC_*`` variables, else a TOML file, else the default. The secrets in the file beside the database are
-secretfile.py's.
+What lives here: each setting with its meaning, unit, default and bound, and what follows from a few of them. Where they
+come from is settings_loading.py's, which of them do not go together settings_checks.py's.
 
-What must never live here: a second reading. Nobody below the command line looks at the environment or at a file.
+What must never live here: a reading. Nobody below the command line looks at the environment or at a file.
 """
 
 from __future__ import annotations
 
 import ipaddress
-import math
-import re
-import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, get_origin, get_type_hints
-from urllib.parse import urlsplit
+from typing import Annotated, Final, Literal
 
-import msgspec
 from msgspec import Meta
-
-from jobsvc.domain.keys import PROFILES
-
-Source = Literal["flag", "environment", "file", "default", "secret file"]
-"""Where a value came from. ``secret file`` is the file beside the database; only secrets of ours can come from it."""
-
-ENVIRONMENT_PREFIX: Final = "JOBSVC_"
-MASK: Final = "***"
-SECRET_CHARACTERS_ENOUGH: Final = 32
-"""Who holds one token can try out a shorter secret until it fits; serve warns of it. (RFC 7518, section 3.2.)"""
-
-KEY_ALGORITHMS: Final = frozenset(
-    {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "Ed25519"}
-)
-"""Signatures by a public key."""
-SECRET_ALGORITHMS: Final = frozenset({"HS256", "HS384", "HS512"})
-"""Signatures by a shared secret."""
-_MAPPED: Final = frozenset({"user", "service", "worker", "operator", "viewer"})
-"""Roles that a claim of the identity provider may give."""
-SECRETS_PREVIOUS_MAX: Final = 8
-"""Each is one more that a forged token has to be compared with."""
 
 _DAY_S: Final = 86_400
 
@@ -390,63 +362,6 @@ class Settings:
         return is_loopback(self.host)
 
 
-SECRET_NAMES: Final = frozenset({"secret", "secret_previous", "idp_secret"})
-"""Settings that are never shown."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Loaded:
-    """
-    Settings in force, and where each came from.
-
-    Attributes:
-        settings: The values.
-        sources: By name of setting.
-    """
-
-    settings: Settings
-    sources: Mapping[str, Source]
-
-    def shown(self) -> dict[str, dict[str, object]]:
-        """What may be printed: ``{name: {value, source}}``, secrets masked, a secret that is not set as null."""
-        return {
-            name: {"value": _masked(name, getattr(self.settings, name)), "source": source}
-            for name, source in self.sources.items()
-        }
-
-
-def load_settings(
-    flags: Mapping[str, object], environ: Mapping[str, str], *, config_path: str | Path | None = None
-) -> Loaded:
-    """
-    The settings in force: each from its flag, else its variable, else the file, else its default.
-
-    Args:
-        flags: By name of setting; None stands for a flag that was not given.
-        environ: The environment; an empty variable counts as not set.
-        config_path: The TOML file, None for none.
-
-    Raises:
-        UnusableSetting: The file cannot be read or names a setting that there is not, or a value cannot be used.
-    """
-    given = {name: value for name, value in flags.items() if value is not None}
-    written = {} if config_path is None else _read_file(Path(config_path))
-    values: dict[str, Any] = {}
-    sources: dict[str, Source] = {}
-    for name, kind in _kinds().items():
-        variable = f"{ENVIRONMENT_PREFIX}{name.upper()}"
-        sources[name] = "default"
-        if name in given:
-            values[name], sources[name] = _convert(f"--{name.replace('_', '-')}", given[name], kind=kind), "flag"
-        elif environ.get(variable):
-            values[name], sources[name] = _convert(variable, environ[variable], kind=kind), "environment"
-        elif name in written:
-            values[name], sources[name] = _convert(f"{config_path}: {name}", written[name], kind=kind), "file"
-    settings = Settings(**values)
-    _check(settings)
-    return Loaded(settings=settings, sources=sources)
-
-
 def is_loopback(host: str) -> bool:
     """True if *host*, a name or an address, is this machine as seen from itself only."""
     if host.lower().rstrip(".") == "localhost":
@@ -455,108 +370,6 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
-
-
-# --- Values --------------------------------------------------------------------------------------------------------
-
-
-def _kinds() -> dict[str, Any]:
-    """The settings by name, in order, with their types."""
-    hints = get_type_hints(Settings, include_extras=True)
-    return {each.name: hints[each.name] for each in fields(Settings)}
-
-
-def _convert(place: str, value: object, *, kind: Any) -> Any:  # noqa: ANN401  # a type as a value, and a value of it
-    """*value* as *kind*; text is taken apart where lists and mappings are wanted."""
-    try:
-        converted = msgspec.convert(_taken_apart(value, kind), kind, strict=False)
-    except msgspec.ValidationError as error:
-        raise UnusableSetting(f"{place}: {str(error).replace('Expected', 'expected')}") from None
-    if isinstance(converted, float) and not math.isfinite(converted):
-        raise UnusableSetting(f"{place}: not a finite number")
-    return converted
-
-
-def _taken_apart(value: object, kind: Any) -> object:  # noqa: ANN401  # as above
-    """Text as the list or mapping that it writes out, anything else as it is."""
-    shape = get_origin(kind)
-    if not isinstance(value, str) or shape not in {tuple, dict}:
-        return value
-    parts = [part.strip() for part in value.split(",") if part.strip()]
-    if shape is tuple:
-        return parts
-    pairs = [part.partition("=") for part in parts]
-    return {name.strip(): target.strip() for name, _, target in pairs}
-
-
-_ORIGIN: Final = re.compile(
-    r"(?:http://(?!.*:80$)|https://(?!.*:443$))(?:[a-z0-9]([a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(?::\d{1,5})?",
-    re.ASCII,
-)
-"""Scheme and host in lower case, a port only where it is not the scheme's: else it would never equal what is sent."""
-
-
-def _check(settings: Settings) -> None:
-    """
-    Nothing that is wrong only in connection with something else is left.
-
-    Raises:
-        UnusableSetting: Something is.
-    """
-    _database_path(settings.database)
-    for origin in settings.allowed_origins:
-        if _ORIGIN.fullmatch(origin) is None:
-            raise UnusableSetting(
-                f"allowed_origins: {origin}: not an origin as browsers write it, for example https://app.example"
-            )
-    for kind, profile in settings.profiles.items():
-        if profile not in PROFILES:
-            raise UnusableSetting(f"profiles: {kind}: no profile {profile!r}; there are {', '.join(sorted(PROFILES))}")
-    if len(settings.secret_previous) > SECRETS_PREVIOUS_MAX:
-        raise UnusableSetting(f"secret_previous: more than {SECRETS_PREVIOUS_MAX}")
-    _check_provider(settings)
-    if settings.lease_default_s > settings.lease_max_s:
-        raise UnusableSetting("lease_default_s: longer than lease_max_s")
-    if settings.stream_buffer_low_bytes >= settings.stream_buffer_high_bytes:
-        raise UnusableSetting("stream_buffer_low_bytes: not below stream_buffer_high_bytes")
-
-
-def _check_provider(settings: Settings) -> None:
-    """
-    The identity provider is whole or not there at all.
-
-    Raises:
-        UnusableSetting: Something is missing, or would let somebody in whom the provider did not name.
-    """
-    if not settings.has_provider:
-        if settings.idp_issuer or settings.idp_audience:
-            raise UnusableSetting("idp_issuer, idp_audience: want idp_jwks or idp_secret beside them")
-        return
-    if settings.idp_jwks and settings.idp_secret:
-        raise UnusableSetting("idp_jwks, idp_secret: a provider publishes keys or shares a secret, not both")
-    if not settings.idp_issuer or not settings.idp_audience:
-        raise UnusableSetting("idp_issuer, idp_audience: both are needed, or tokens for others would count here")
-    known = SECRET_ALGORITHMS if settings.idp_secret else KEY_ALGORITHMS
-    if not set(settings.idp_algorithms_allowed) <= known:
-        raise UnusableSetting(f"idp_algorithms: of {', '.join(sorted(known))}")
-    if settings.idp_secret and len(settings.idp_secret.encode()) < SECRET_CHARACTERS_ENOUGH:
-        raise UnusableSetting(f"idp_secret: less than {SECRET_CHARACTERS_ENOUGH} bytes can be guessed")
-    if settings.idp_secret and settings.idp_secret in {settings.secret, *settings.secret_previous}:
-        raise UnusableSetting("idp_secret: is our own secret too, with which the provider could make any role")
-    if bool(settings.idp_role_claim) != bool(settings.idp_roles) or not set(settings.idp_roles.values()) <= _MAPPED:
-        raise UnusableSetting(f"idp_role_claim, idp_roles: a claim, and value=role with {', '.join(sorted(_MAPPED))}")
-    _check_key_url(settings.idp_jwks)
-
-
-def _check_key_url(place: str) -> None:
-    scheme, separator, _ = place.partition("://")
-    if not separator or scheme.lower() == "https":
-        return
-    host = urlsplit(place).hostname or ""
-    if scheme.lower() != "http" or not is_loopback(host):
-        raise UnusableSetting(
-            "idp_jwks: an https URL, or http on loopback, or a file: who can change keys can be anybody"
-        )
 
 
 def _database_path(database: str) -> Path:
@@ -572,25 +385,3 @@ def _database_path(database: str) -> Path:
             raise UnusableSetting("database: PostgreSQL is not built yet; name a file")
         case _:
             raise UnusableSetting(f"database: {scheme} is not a database that is known here; name a file")
-
-
-def _masked(name: str, value: object) -> object:
-    if name not in SECRET_NAMES:
-        return value
-    return MASK if value else None
-
-
-# --- Files ---------------------------------------------------------------------------------------------------------
-
-
-def _read_file(path: Path) -> dict[str, object]:
-    try:
-        written = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UnusableSetting(f"{path}: {error.strerror or error}") from error
-    except ValueError as error:
-        raise UnusableSetting(f"{path}: {error}") from error
-    unknown = sorted(written.keys() - _kinds().keys())
-    if unknown:
-        raise UnusableSetting(f"{path}: no such setting: {', '.join(unknown)}")
-    return written

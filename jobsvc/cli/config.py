@@ -15,7 +15,7 @@ from jobsvc.cli.options import Misused, in_terminal, output_option, print_json, 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from jobsvc.settings import Loaded
+    from jobsvc.settings_loading import Loaded
 
 
 @click.command(epilog="Example: JOBSVC_HEARTBEAT_S=5 jobsvc config --config jobsvc.toml -o json")

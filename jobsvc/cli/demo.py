@@ -295,7 +295,7 @@ async def _service() -> AsyncGenerator[tuple[str, str]]:
 
 def _settings(folder: str) -> Settings:
     from jobsvc.secretfile import with_made_secret
-    from jobsvc.settings import load_settings
+    from jobsvc.settings_loading import load_settings
 
     loaded = load_settings({"database": f"{folder}/demo.db", "host": "127.0.0.1", "port": 0, "drain_s": 0}, {})
     return with_made_secret(loaded).settings

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from jobsvc.operate.owner import Owner
-    from jobsvc.settings import Loaded
+    from jobsvc.settings_loading import Loaded
 
 Result = TypeVar("Result")
 

@@ -17,7 +17,7 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from jobsvc.settings import Loaded
+    from jobsvc.settings_loading import Loaded
 
 _Function = TypeVar("_Function", bound="Callable[..., object]")
 
@@ -93,7 +93,8 @@ def settings_from(flags: Mapping[str, object], *, config_path: str | None, pairs
     Raises:
         Misused: One of them is unknown or cannot be used.
     """
-    from jobsvc.settings import UnusableSetting, load_settings
+    from jobsvc.settings import UnusableSetting
+    from jobsvc.settings_loading import load_settings
 
     try:
         return load_settings({**_parsed(pairs), **flags}, os.environ, config_path=config_path)

@@ -17,7 +17,8 @@ from jobsvc.cli.options import Misused, settings_from, settings_options
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from jobsvc.settings import Loaded, Settings
+    from jobsvc.settings import Settings
+    from jobsvc.settings_loading import Loaded
 
 
 @click.command(epilog="Example: jobsvc serve --host 127.0.0.1 --port 8080 --database jobs.db")
@@ -69,7 +70,7 @@ def _with_secret(loaded: Loaded) -> Loaded:
 
 
 def _is_short(secret: str) -> bool:
-    from jobsvc.settings import SECRET_CHARACTERS_ENOUGH
+    from jobsvc.settings_checks import SECRET_CHARACTERS_ENOUGH
 
     return len(secret) < SECRET_CHARACTERS_ENOUGH
 

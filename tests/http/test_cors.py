@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from jobsvc.http import pages
-from jobsvc.settings import UnusableSetting, load_settings
+from jobsvc.settings import UnusableSetting
+from jobsvc.settings_loading import load_settings
 
 if TYPE_CHECKING:
     from tests.http.client import Answer

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from jobsvc.cli import main
 from jobsvc.secretfile import with_made_secret
-from jobsvc.settings import load_settings
+from jobsvc.settings_loading import load_settings
 from jobsvc.tokens import issue
 from tests.http.test_sessions import cookie_of
 from tests.http.world import SECRET, started

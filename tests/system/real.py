@@ -12,7 +12,7 @@ from jobsvc.app import running, serving
 from jobsvc.client import Client
 from jobsvc.domain.words import Role
 from jobsvc.secretfile import with_made_secret
-from jobsvc.settings import load_settings
+from jobsvc.settings_loading import load_settings
 from jobsvc.tokens import issue
 
 

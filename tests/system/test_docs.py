@@ -24,7 +24,7 @@ from jobsvc.domain.events import EventType
 from jobsvc.http.problems import STATUS_OF_CODE
 from jobsvc.http.routes import ROUTES
 from jobsvc.metrics import Metrics
-from jobsvc.settings import load_settings
+from jobsvc.settings_loading import load_settings
 from jobsvc.telemetry import LEVELS
 from tests.process import SECRET, ServiceProcess, running_process, token
 

@@ -6,7 +6,8 @@ from click.testing import CliRunner
 
 from jobsvc.cli import main
 from jobsvc.secretfile import with_made_secret
-from jobsvc.settings import Settings, load_settings
+from jobsvc.settings import Settings
+from jobsvc.settings_loading import load_settings
 
 
 def test_every_setting_is_shown_with_its_source(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from click.testing import CliRunner, Result
 
 from jobsvc.cli import main
 from jobsvc.secretfile import with_made_secret
-from jobsvc.settings import load_settings
+from jobsvc.settings_loading import load_settings
 from jobsvc.tokens import UnusableToken, read_bearer, verify
 
 SECRET = "a secret of more than thirty-two characters"

@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from jobsvc.secretfile import with_made_secret, with_secret
-from jobsvc.settings import Loaded, UnusableSetting, is_loopback, load_settings
+from jobsvc.settings import UnusableSetting, is_loopback
+from jobsvc.settings_loading import Loaded, load_settings
 
 
 def test_a_flag_wins_over_the_environment_over_the_file_over_the_default(tmp_path: Path) -> None:
