@@ -2,8 +2,7 @@
 The worker SDK: functions that do jobs in, jobs done out.
 
 What lives here: claiming, heartbeats, progress, cancellation, reports and a graceful stop, so that a handler is only
-the work itself. All reports of a worker go out in order through one outbox, in batches, and each is sent again until
-there is an answer; the service answers the same report twice with the same words.
+the work itself. All reports of a worker go out through one outbox (jobsvc/client/outbox.py).
 
 What must never live here: an import of the service, or a decision that is the service's. A lease that the service calls
 lost is lost, whatever the worker thinks.
@@ -19,15 +18,18 @@ import signal
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from msgspec import Struct
 
 from jobsvc.client import Backoff, Client, ClientError, Job, Problem
+from jobsvc.client.outbox import PASSING, REFUSED, Outbox
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+
+    from jobsvc.client.outbox import ReportAnswer
 
 LEASE_S: Final = 30.0
 CLAIM_WAIT_S: Final = 25.0
@@ -36,16 +38,8 @@ GIVE_BACK_S: Final = 5.0
 BEATS_PER_LEASE: Final = 3
 """Two heartbeats in a row may be lost and the lease still lives."""
 
-REPORTS_PER_REQUEST_MAX: Final = 500
 MESSAGE_CHARACTERS_MAX: Final = 1_000
 CODE_CHARACTERS_MAX: Final = 200
-
-_PASSING: Final = frozenset({429, 500, 502, 503, 504})
-"""Answers that say: not now."""
-_OVERTAKEN: Final = frozenset({"heartbeat", "progress"})
-"""Reports of which only the newest counts."""
-_REFUSED: Final = frozenset({413, 422})
-"""Answers that say: never, as it is."""
 
 
 class JobFailed(Exception):
@@ -184,7 +178,7 @@ class Worker:
         self.progress_s = progress_s
         self.grace_s = grace_s
         self._client = Client(base_url, token=token, patience_s=0)
-        self._outbox = _Outbox(self._client)
+        self._outbox = Outbox(self._client)
         self._handlers: dict[str, Callable[[Work], Any]] = {}
         self._held: dict[str, Work] = {}
         self._running: set[asyncio.Task[None]] = set()
@@ -295,7 +289,7 @@ class Worker:
                 claim_id = uuid.uuid4().hex
             except ClientError as error:
                 # The same claim_id again: if the answer was only lost, the same jobs come.
-                if isinstance(error, Problem) and error.status not in _PASSING:
+                if isinstance(error, Problem) and error.status not in PASSING:
                     raise
                 await asyncio.sleep(backoff.next_s(getattr(error, "retry_after_s", None)))
 
@@ -366,7 +360,7 @@ class Worker:
         if (progress := work._take_progress()) is not None:  # noqa: SLF001
             self._outbox.put(progress)
         answer = await self._outbox.put(work._report(**report))  # noqa: SLF001
-        if report["report"] == "complete" and answer.get("status") in _REFUSED:
+        if report["report"] == "complete" and answer.get("status") in REFUSED:
             refusal = _failure(
                 "result_refused", str(answer.get("detail") or "the result is too large"), retryable=False
             )
@@ -407,7 +401,7 @@ class Worker:
                     self._outbox.put(report).add_done_callback(functools.partial(_renewed, work))
 
 
-def _renewed(work: Work, answered: asyncio.Future[_Answer]) -> None:
+def _renewed(work: Work, answered: asyncio.Future[ReportAnswer]) -> None:
     """The handler hears what the service said to a heartbeat or progress."""
     if answered.cancelled():
         return
@@ -419,118 +413,6 @@ def _renewed(work: Work, answered: asyncio.Future[_Answer]) -> None:
             work._stop(lost=True)  # noqa: SLF001
         case _:
             pass  # A report that was refused for its content says nothing about the lease.
-
-
-# --- Reports -------------------------------------------------------------------------------------------------------
-
-_Answer = dict[str, Any]
-
-
-class _Outbox:
-    """
-    Reports on their way, in order: one request at a time, each with all that has gathered, the same one until answered.
-
-    Bounded by what is in hand: of a job at most one progress or heartbeat waits, however long the service is away, and
-    one end.
-    """
-
-    def __init__(self, client: Client) -> None:
-        self._client = client
-        self._waiting: list[tuple[dict[str, object], asyncio.Future[_Answer]]] = []
-        self._on_their_way = 0
-        self._filled = asyncio.Event()
-        self._closed = False
-
-    def put(self, report: dict[str, object]) -> asyncio.Future[_Answer]:
-        """The report goes out; the future is its result: ``{status, …}``."""
-        answered: asyncio.Future[_Answer] = asyncio.get_running_loop().create_future()
-        if self._closed:
-            answered.cancel()
-            return answered
-        if (place := self._overtaken_by(report)) is not None:
-            waiting, answered = self._waiting[place]
-            # Progress renews the lease as well, so it also stands for a heartbeat that comes after it.
-            self._waiting[place] = (waiting if report["report"] == "heartbeat" else report, answered)
-            return answered
-        self._waiting.append((report, answered))
-        self._filled.set()
-        return answered
-
-    def _overtaken_by(self, report: dict[str, object]) -> int | None:
-        """Where a heartbeat or progress of the same lease waits that *report* makes needless, not yet on its way."""
-        if report["report"] not in _OVERTAKEN:
-            return None
-        for place in range(self._on_their_way, len(self._waiting)):
-            waiting, _ = self._waiting[place]
-            if waiting["report"] in _OVERTAKEN and waiting["lease_token"] == report["lease_token"]:
-                return place
-        return None
-
-    def close(self) -> None:
-        """Nobody waits any more for what was not answered."""
-        self._closed = True
-        for _, answered in self._waiting:
-            answered.cancel()
-
-    async def run(self) -> None:
-        """
-        Send for ever.
-
-        Raises:
-            Problem: The service does not take this worker any more.
-        """
-        try:
-            await self._send_for_ever()
-        finally:
-            self.close()
-
-    async def _send_for_ever(self) -> None:
-        while True:
-            await self._filled.wait()
-            batch = self._waiting[:REPORTS_PER_REQUEST_MAX]
-            self._on_their_way = len(batch)
-            results = await self._send([report for report, _ in batch])
-            del self._waiting[: len(batch)]
-            self._on_their_way = 0
-            for (_, answered), result in zip(batch, results, strict=True):
-                if not answered.done():
-                    answered.set_result(result)
-            if not self._waiting:
-                self._filled.clear()
-
-    async def _send(self, reports: list[dict[str, object]]) -> list[_Answer]:
-        """The results, in order; the same reports again until all are answered for good."""
-        backoff = Backoff(longest_s=5.0)
-        results: list[_Answer | None] = [None] * len(reports)
-        while None in results:
-            places = [place for place, result in enumerate(results) if result is None]
-            asked_s: float | None = None
-            try:
-                answer = await self._post([reports[place] for place in places])
-                for place, result in zip(places, answer, strict=True):
-                    results[place] = None if result.get("status") in _PASSING else result
-            except Problem as problem:
-                if problem.status not in _PASSING:
-                    raise
-                asked_s = problem.retry_after_s
-            except ClientError:
-                pass  # The answer was lost, or there was none; the same reports get the same answers.
-            if None in results:
-                await asyncio.sleep(backoff.next_s(asked_s))
-        return cast("list[_Answer]", results)
-
-    async def _post(self, reports: list[dict[str, object]]) -> list[_Answer]:
-        """The results of *reports*; what is too large for one request goes in two, and alone is refused."""
-        try:
-            answer = await self._client.call("POST", "/api/worker/reports", body={"reports": reports})
-            return cast("list[_Answer]", answer["results"])
-        except Problem as problem:
-            if problem.status not in _REFUSED:
-                raise
-            if len(reports) == 1:
-                return [{"status": problem.status, "detail": problem.detail}]
-        half = len(reports) // 2
-        return [*await self._post(reports[:half]), *await self._post(reports[half:])]
 
 
 def _failure(
