@@ -184,8 +184,8 @@ GUARDS: Final[dict[str, tuple[Guard, ...]]] = {
     "test_readers.py::test_a_reader_that_comes_at_any_moment_misses_nothing": (
         Guard(
             "jobsvc/ledger.py",
-            "observe(len(batch))\n            self._publish(stage.changes)",
-            "observe(len(batch))\n            asyncio.get_running_loop().call_soon(self._publish, stage.changes)",
+            "stage.spent:\n            self._publish(stage.changes)",
+            "stage.spent:\n            asyncio.get_running_loop().call_soon(self._publish, stage.changes)",
         ),
     ),
     "test_readers.py::test_a_caller_that_hangs_up_leaves_its_job_to_be_done": (
