@@ -30,6 +30,10 @@ VERBS: Final = {
     "diff": "jobsvc.cli.past:diff",
     "bisect": "jobsvc.cli.past:bisect",
     "explain": "jobsvc.cli.explain:explain",
+    "export": "jobsvc.cli.carry:export",
+    "import": "jobsvc.cli.carry:import_",
+    "backup": "jobsvc.cli.carry:backup",
+    "restore": "jobsvc.cli.carry:restore",
 }
 """Each verb, and where its command is."""
 

@@ -140,6 +140,13 @@ class VerifyBody(ActBody, frozen=True):
     against: Annotated[str, Meta(pattern="^[0-9]{1,18}:[0-9a-f]{64}$")] | None = None
 
 
+class BackupBody(ActBody, frozen=True, kw_only=True):
+    """Where to: an absolute path on the service's machine, where nothing stands unless it is forced."""
+
+    file: Annotated[str, Meta(pattern="^/[^\\x00]{1,4000}$")]
+    force: bool = False
+
+
 class SessionClaimBody(Body, frozen=True):
     """The guest that a user was, by its token. ``owner`` is for those who act for the user."""
 

@@ -86,6 +86,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route("GET", "/api/projections", _OPERATORS | {"viewer"}, operators.projections, "How far each view is."),
     Route("POST", "/api/projections/{name}/rebuild", _OPERATORS, operators.rebuild_projection, "A view anew."),
     Route("POST", "/api/operator/verify", _OPERATORS, verbs.verify, "Whether the log and its views are whole."),
+    Route("POST", "/api/operator/backup", _OPERATORS, verbs.backup, "A verified copy beside the service."),
     Route("POST", "/api/operator/revoke", _OPERATORS, operators.revoke, "Whose tokens count no more."),
     Route("GET", "/healthz", None, operators.healthz, "The process answers."),
     Route("GET", "/readyz", None, operators.readyz, "Commands are taken and can be written."),

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from jobsvc.http.bodies import any_of
+from jobsvc.operate.backup import Copied
 from jobsvc.operate.verify import VerifyReport
 from jobsvc.operate.views import Rebuilt
 from jobsvc.resource import Count, EventResource, Id, JobResource, Moment, Place, Position
@@ -215,6 +216,7 @@ class RebuildBegun(Struct, frozen=True):
 
 RebuildAnswer = Rebuilt
 VerifyAnswer = VerifyReport
+BackupAnswer = Copied
 
 
 class RevokeAnswer(Struct, frozen=True):

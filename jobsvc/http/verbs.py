@@ -7,11 +7,13 @@ the ledger or the store. Every verb takes a ``reason``, which stands in the serv
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobsvc.http import bodies
 from jobsvc.http.acts import answer
 from jobsvc.operate.aside import aside
+from jobsvc.operate.backup import back_up
 from jobsvc.operate.verify import report, saved_head
 from jobsvc.operate.verify import verify as check
 
@@ -20,8 +22,10 @@ if TYPE_CHECKING:
 
     from jobsvc.http.call import Call
     from jobsvc.operate.aside import Progress
+    from jobsvc.operate.backup import Copied
     from jobsvc.operate.verify import VerifyReport
     from jobsvc.store.seam import Store
+    from jobsvc.store.sqlite import SqliteStore
 
 
 async def verify(call: Call) -> web.StreamResponse:
@@ -34,6 +38,17 @@ async def verify(call: Call) -> web.StreamResponse:
 
     database = call.service.settings.database_path
     return await answer(call, "verify", lambda progress: aside(database, look, progress))
+
+
+async def backup(call: Call) -> web.StreamResponse:
+    """``POST /api/operator/backup``: the database as of one moment, in a file beside the service, verified."""
+    body: bodies.BackupBody = await act_body(call, bodies.BackupBody)
+
+    async def look(store: SqliteStore, progress: Progress) -> Copied:
+        return await back_up(store, Path(body.file), force=body.force, progress=progress)
+
+    database = call.service.settings.database_path
+    return await answer(call, "backup", lambda progress: aside(database, look, progress))
 
 
 async def act_body(call: Call, shape: type[bodies.ActBody]) -> Any:  # noqa: ANN401  # an instance of *shape*

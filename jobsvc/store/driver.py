@@ -94,6 +94,12 @@ class RawConnection(Protocol):
         """
         ...
 
+    def interrupt(self) -> None:
+        """
+        Whatever statement runs fails. From any thread.
+        """
+        ...
+
     def close(self) -> None:
         """
         Let go of the file.
@@ -175,6 +181,12 @@ class Connection:
         # aiosqlite has no public way to run a function of ours; its own methods are all one call of this.
         result: Result = await self._opened._execute(function, self._raw)  # type: ignore[no-untyped-call]  # noqa: SLF001
         return result
+
+    def interrupt(self) -> None:
+        """
+        The function that runs meets an error at its next step.
+        """
+        self._raw.interrupt()
 
     async def close(self) -> None:
         """

@@ -83,6 +83,10 @@ SELECT count(*) FROM sqlite_schema;
 -- The end of the log.
 SELECT position, chain, at, epoch FROM head;
 
+-- name: standing
+-- Whether the log is open, being loaded, or sealed.
+SELECT standing FROM head;
+
 -- name: last_event
 -- The last event, to compare with the head.
 SELECT position, chain FROM events ORDER BY position DESC LIMIT 1;
@@ -420,6 +424,62 @@ SELECT
     c.projection, c.version, c.position,
     (SELECT count(*) FROM projection_rows AS r WHERE r.projection = c.projection)
 FROM checkpoints AS c;
+
+
+-- == Carrying a log =================================================================================================
+
+-- name: begin_load
+-- The log is being loaded; changes no row if there is something in it that no broken load left there.
+UPDATE head SET standing = 'loading'
+WHERE standing = 'loading' OR (standing = 'open' AND position = 0 AND NOT EXISTS (SELECT 1 FROM marks));
+
+-- name: advance_load
+-- The head moves to where a loaded page ends.
+UPDATE head SET position = :position, chain = :chain, at = :at WHERE standing = 'loading' AND position = :loaded_to;
+
+-- name: end_load
+-- The log is open, under its own epoch or the one that it brought.
+UPDATE head SET standing = 'open', epoch = coalesce(:epoch, epoch) WHERE standing = 'loading';
+
+-- name: seal
+-- Nothing is appended under this epoch any more, here.
+UPDATE head SET standing = 'sealed' WHERE standing = 'open';
+
+-- name: begin_epoch
+-- The log is another one from here on.
+UPDATE head SET epoch = lower(hex(randomblob(8))), standing = 'open';
+
+-- name: all_marks
+-- Every mark, in one order for ever.
+SELECT principal, scope, key, digest, answer, expires_at FROM marks ORDER BY principal, scope, key;
+
+-- name: vacuum_into
+-- The whole database as of one moment, in a file of its own.
+VACUUM INTO :path;
+
+-- name: look_only
+-- Writes are refused again.
+PRAGMA query_only = ON;
+
+-- name: look_and_copy
+-- A copy counts as a write, though the file itself was opened to be read only.
+PRAGMA query_only = OFF;
+
+-- name: integrity
+-- What SQLite finds wrong with the file: one row, ok, if nothing.
+PRAGMA integrity_check(1);
+
+-- name: leave_wal
+-- The database is one file.
+PRAGMA journal_mode = DELETE;
+
+-- name: page_count
+-- How many pages the database has.
+PRAGMA page_count;
+
+-- name: page_size
+-- How many bytes each of them has.
+PRAGMA page_size;
 
 
 -- == Housekeeping ===================================================================================================

@@ -8,7 +8,7 @@ position order.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Final, Literal, Protocol
 
 from msgspec import Struct, field
@@ -157,6 +157,23 @@ class Record(Struct, frozen=True, gc=False):
     previous_owner: str | None = None
 
 
+class Loaded(Struct, frozen=True):
+    """
+    A page of another log as it was recorded, with the rows of the views as of its end, as in a ``Batch``.
+
+    Attributes:
+        records: At least one, at consecutive positions from the log's head + 1.
+        active: By job that the page touches: its row after the page, None where there is none any more.
+        keys: The same for the view ``keys``.
+        history: The same for the view ``history``.
+    """
+
+    records: Sequence[Record]
+    active: Mapping[JobId, Job | None]
+    keys: Mapping[JobId, KeyRow | None]
+    history: Mapping[JobId, HistoryRow | None]
+
+
 class HistoryQuery(Struct, frozen=True):
     """Which ended jobs to list, newest first: all conditions hold; ``before`` is the last job of the page before."""
 
@@ -169,6 +186,9 @@ class HistoryQuery(Struct, frozen=True):
 
 
 ViewName = Literal["active", "keys", "history"]
+
+Standing = Literal["open", "loading", "sealed"]
+"""Whether a log takes events, is being brought here, or has moved away."""
 
 
 class StreamPlace(Struct, frozen=True, gc=False):
@@ -384,4 +404,50 @@ class Store(Protocol):
 
     async def read_checkpoints(self) -> Mapping[str, ViewProgress]:
         """How far each catch-up projection is."""
+        ...
+
+    async def carry_marks(self, take: Callable[[Sequence[Mark]], None]) -> Head:
+        """
+        The head, and as of it every mark, by principal, scope and key, given to *take* in pages of ≤ 2,000.
+
+        *take* is called on another thread. Cost: one read over all marks, as of one moment.
+        """
+        ...
+
+    async def standing(self) -> Standing:
+        """Whether the log is ``open``, ``loading`` (nobody may open it), or ``sealed`` (nobody may append to it)."""
+        ...
+
+    async def seal(self) -> Head:
+        """
+        Nothing is appended to the log any more, here, as long as it has this epoch; doing it again changes nothing.
+
+        Raises:
+            InvalidCommand: A load into it was broken off.
+        """
+        ...
+
+    async def begin_load(self) -> Head:
+        """
+        The log takes pages of another by ``load``, after its head; ``open`` refuses it before ``end_load``.
+
+        Raises:
+            InvalidCommand: There is something in it already, which no broken load left there.
+        """
+        ...
+
+    async def load(self, page: Loaded) -> None:
+        """The records of *page* stand at the end of the log, byte for byte, with their rows; all or none."""
+        ...
+
+    async def load_marks(self, marks: Sequence[Mark]) -> None:
+        """*marks*, ≤ 2,000, are remembered, those that were already too."""
+        ...
+
+    async def end_load(self, *, epoch: str | None) -> Head:
+        """The log is open, under *epoch*, or under the one that it was made with."""
+        ...
+
+    async def read_history_rows(self, job_ids: Iterable[JobId]) -> Mapping[JobId, HistoryRow]:
+        """The rows of ``history`` of *job_ids*, those that exist."""
         ...

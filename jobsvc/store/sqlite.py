@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from msgspec import Struct
 
-from jobsvc.domain.errors import Corrupt
+from jobsvc.domain.errors import Corrupt, StoreDown
 from jobsvc.domain.words import JobId
 from jobsvc.store import codec
 from jobsvc.store.blocks import block
@@ -31,6 +31,7 @@ from jobsvc.store.seam import (
     Opening,
 )
 from jobsvc.store.sqlite_batch import prepare
+from jobsvc.store.sqlite_carrying import SqliteCarrying, select_standing
 from jobsvc.store.sqlite_reads import (
     POSITION_MAX,
     as_json,
@@ -40,7 +41,6 @@ from jobsvc.store.sqlite_reads import (
     select_streams,
     unpacked,
 )
-from jobsvc.store.sqlite_views import SqliteViews
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -57,7 +57,7 @@ Asked = TypeVar("Asked")
 ReportKey = tuple[JobId, str, int, str]
 
 
-class SqliteStore(SqliteViews):
+class SqliteStore(SqliteCarrying):
     """
     The seam (store/seam.py) kept in a SQLite file; what each method promises stands there.
     """
@@ -70,6 +70,7 @@ class SqliteStore(SqliteViews):
         """
         await self._open_connections()
         try:
+            await self._check_standing()
             return await self._opening()
         except BaseException:
             await self.close()
@@ -122,6 +123,17 @@ class SqliteStore(SqliteViews):
         parameters = {"expired_at": expired_at, "limit": MARKS_PER_CALL_MAX}
         return await self._write(lambda raw: raw.execute(block("forget_marks"), parameters).rowcount)
 
+    async def _check_standing(self) -> None:
+        """
+        The log may be appended to, or this store only looks.
+
+        Raises:
+            StoreDown: The log has moved elsewhere, or is only half here.
+        """
+        standing = "open" if self.read_only else await self._read(select_standing)
+        if standing != "open":
+            raise StoreDown(_NOT_OPEN[standing])
+
     async def _opening(self) -> Opening:
         ask = self._read if self.read_only else self._write
         rows = await ask(_select_opening)
@@ -147,6 +159,12 @@ class SqliteStore(SqliteViews):
             packed = await self._write(lambda raw: _select_since(raw, decided_at))
             raise Behind([event for _, event in await unpacked(packed)])
         return self._head
+
+
+_NOT_OPEN: Final[Mapping[str, str]] = {
+    "loading": "an import into this database was broken off; run it again, or remove the file",
+    "sealed": "this log was sealed by an export, and goes on where that was imported; here it can only be read",
+}
 
 
 class _OpeningRows(Struct, frozen=True):

@@ -21,7 +21,7 @@ from jobsvc.store.blocks import Statement, statements
 from jobsvc.store.seam import Head
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from jobsvc.domain.events import Event
     from jobsvc.domain.job import Job
@@ -54,7 +54,7 @@ def prepare(batch: Batch, head: Head) -> Prepared:
             puts += put_rows(view, view_rows.values(), table=view)
             drops += drop_rows((job_id for job_id, row in view_rows.items() if row is None), table=view)
     if batch.marks:
-        puts += statements("put_marks", [_mark_row(mark) for mark in batch.marks])
+        puts += statements("put_marks", mark_rows(batch.marks))
     return Prepared(new_head, drops + puts)
 
 
@@ -71,6 +71,13 @@ def drop_rows(job_ids: Iterable[JobId], *, table: str) -> list[Statement]:
     Statements that take the rows of *job_ids* out of *table*.
     """
     return statements("drop_rows", [(job_id,) for job_id in job_ids], table=table)
+
+
+def mark_rows(marks: Sequence[Mark]) -> list[tuple[Any, ...]]:
+    """
+    *marks* as rows of their table.
+    """
+    return [_mark_row(mark) for mark in marks]
 
 
 def _event_rows(batch: Batch, head: Head) -> tuple[list[tuple[Any, ...]], Head]:

@@ -69,6 +69,13 @@ class SqliteConnections:
         if self._lock is not None:
             await asyncio.to_thread(self._lock.announce, where)
 
+    def interrupt(self) -> None:
+        """
+        What the reader's connection is doing fails with ``StoreDown``.
+        """
+        if self._reader is not None:
+            self._reader.interrupt()
+
     async def wal_bytes(self) -> int:
         """
         How long the write-ahead log is; one that keeps growing has a reader that does not let go.

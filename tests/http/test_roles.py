@@ -44,6 +44,7 @@ TABLE: Final[dict[tuple[str, str], str]] = {
     ("GET", "/api/projections"):                "401   403   403   403   403   403   200   200",
     ("POST", "/api/projections/{name}/rebuild"): "401  403   403   403   403   403   403   200",
     ("POST", "/api/operator/verify"):           "401   403   403   403   403   403   403   200",
+    ("POST", "/api/operator/backup"):           "401   403   403   403   403   403   403   200",
     ("POST", "/api/operator/revoke"):           "401   403   403   403   403   403   403   200",
     ("GET", "/healthz"):                        "200   200   200   200   200   200   200   200",
     ("GET", "/readyz"):                         "200   200   200   200   200   200   200   200",
@@ -131,6 +132,7 @@ def body_of(path: str, world: World, job: JSON, lease_token: str) -> bytes:
         "/api/projections/{name}/rebuild": {},
         "/api/operator/verify": {},
         "/api/stream/tickets": {},
+        "/api/operator/backup": {"file": f"{world.service.settings.database_path}.backup"},
         "/api/operator/revoke": {"subject": "guest:nobody", "reason": "a test"},
     }
     if path in bodies:

@@ -80,5 +80,8 @@ class _FailingConnection:
     def execute(self, sql: str, parameters: Any = (), /) -> Cursor:  # noqa: ANN401 - as the driver takes
         return self._failing.run(self._raw, sql, parameters=parameters)
 
+    def interrupt(self) -> None:
+        self._raw.interrupt()
+
     def close(self) -> None:
         self._raw.close()

@@ -159,6 +159,20 @@ OPERATORS: Final[Mapping[tuple[str, str], Entry]] = {
         bodies.VerifyBody,
         {"against": f"1200:{'0' * 64}", "reason": "before the backup"},
     ),
+    ("POST", "/api/operator/backup"): Entry(
+        "backUp",
+        "Operators",
+        {
+            200: act_reply(
+                "The copy is there, and verified. It is another log: cursors of this one mean nothing in it.",
+                shapes.BackupAnswer,
+                {"position": 1841, "chain": "0" * 64, "epoch": "5f0c1a9b5f0c1a9b", "bytes": 1_048_576},
+            )
+        },
+        bodies.BackupBody,
+        {"file": "/var/backups/jobs-2026-11-24.db", "reason": "nightly"},
+        more="The file is written by the service, on its machine, readable by its user alone.",
+    ),
     ("GET", "/healthz"): Entry(
         "readHealth", "Operators", {200: Reply("It lives.", shapes.HealthAnswer, {"status": "alive"})}
     ),

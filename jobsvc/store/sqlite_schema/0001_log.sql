@@ -8,7 +8,8 @@ CREATE TABLE head (
     position INTEGER NOT NULL CHECK (position >= 0),
     chain BLOB NOT NULL CHECK (length(chain) = 32),
     at INTEGER NOT NULL,
-    epoch TEXT NOT NULL CHECK (length(epoch) = 16)
+    epoch TEXT NOT NULL CHECK (length(epoch) = 16),
+    standing TEXT NOT NULL DEFAULT 'open' CHECK (standing IN ('open', 'loading', 'sealed'))
 ) STRICT;
 
 INSERT INTO head (only_row, position, chain, at, epoch)
@@ -53,6 +54,21 @@ CREATE TABLE maintenance (
     act TEXT PRIMARY KEY CHECK (act IN ('erase', 'archive')),
     left_open INTEGER NOT NULL DEFAULT 1 REFERENCES nobody (id) DEFERRABLE INITIALLY DEFERRED
 ) STRICT, WITHOUT ROWID;
+
+-- A sealed log has moved: under this epoch it goes on elsewhere, and nowhere else. A copy under another epoch may go on.
+CREATE TRIGGER sealed_never_moves
+BEFORE UPDATE ON head
+WHEN old.standing = 'sealed' AND new.epoch = old.epoch
+BEGIN
+    SELECT raise(ABORT, 'this log is sealed');
+END;
+
+CREATE TRIGGER sealed_never_opens
+BEFORE INSERT ON maintenance
+WHEN EXISTS (SELECT 1 FROM head WHERE standing = 'sealed')
+BEGIN
+    SELECT raise(ABORT, 'this log is sealed');
+END;
 
 CREATE TRIGGER events_never_change
 BEFORE UPDATE ON events
