@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from msgspec import UNSET, Struct
 
+from jobsvc.oneline import one_line
 from jobsvc.resource import BRIEF_BYTES_MAX, change_resource, encode
 
 if TYPE_CHECKING:
@@ -37,14 +38,14 @@ def as_sse(frame: Frame) -> bytes:
         head += f"id: {frame.id}\n"
     if frame.retry_ms is not None:
         head += f"retry: {frame.retry_ms}\n"
-    return b"%bdata: %b\n\n" % (head.encode(), frame.data)
+    return b"%bdata: %b\n\n" % (head.encode(), one_line(frame.data))
 
 
 def as_line(frame: Frame) -> bytes:
     """*frame* as one line of newline-delimited JSON: ``{"event", "id", "data"}``, and ``retry`` where there is one."""
     identity = b"null" if frame.id is None else b'"%b"' % frame.id.encode()
     retry = b"" if frame.retry_ms is None else b',"retry":%d' % frame.retry_ms
-    return b'{"event":"%b","id":%b,"data":%b%b}\n' % (frame.name.encode(), identity, frame.data, retry)
+    return b'{"event":"%b","id":%b,"data":%b%b}\n' % (frame.name.encode(), identity, one_line(frame.data), retry)
 
 
 class Form(Struct, frozen=True, gc=False):

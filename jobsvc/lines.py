@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 import msgspec
 
 from jobsvc.domain.moments import rfc3339
+from jobsvc.oneline import one_line
 from jobsvc.telemetry import RATIONED, Fields, log_failure
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ class JsonLines(logging.Formatter):
             line |= {} if message is None else {"message": message}
         if record.exc_info and record.exc_info[1] is not None:
             line["traceback"] = _places(record.exc_info[1])
-        return msgspec.json.encode(line, enc_hook=str).decode()
+        return one_line(msgspec.json.encode(line, enc_hook=str)).decode()
 
 
 def _event_of(record: logging.LogRecord) -> str:

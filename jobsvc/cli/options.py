@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import click
 import msgspec
 
+from jobsvc.oneline import one_line
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -126,7 +128,7 @@ def secret_of(loaded: Loaded) -> str:
 
 def print_json(value: object) -> None:
     """*value* as one line of JSON on standard output."""
-    click.echo(msgspec.json.encode(value).decode())
+    click.echo(one_line(msgspec.json.encode(value)))
 
 
 def in_terminal() -> bool:

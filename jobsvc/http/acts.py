@@ -16,6 +16,7 @@ from aiohttp import web
 from jobsvc.domain.errors import Draining, JobsvcError, Rejected, SlowDown, Unavailable
 from jobsvc.http.call import respond
 from jobsvc.http.problems import InternalFault, problem
+from jobsvc.oneline import one_line
 from jobsvc.resource import encode
 from jobsvc.telemetry import log_failure
 
@@ -137,4 +138,4 @@ def _outcome(call: Call, act: Act) -> dict[str, Any]:
 
 
 def _line(value: object) -> bytes:
-    return encode(value) + b"\n"
+    return one_line(encode(value)) + b"\n"

@@ -19,6 +19,7 @@ from jobsvc.http.revocations import Revocation, name_of_token
 from jobsvc.http.shapes import EventsAnswer, HeadAnswer, ProjectionsAnswer, RebuildBegun, RevokeAnswer, Standing
 from jobsvc.http.standings import observe
 from jobsvc.memory import INLINE
+from jobsvc.oneline import one_line
 from jobsvc.operate.views import INLINE_NAMES, rebuild
 from jobsvc.resource import encode, event_resource
 from jobsvc.store.codec import read_record
@@ -44,7 +45,7 @@ async def log(call: Call) -> web.Response:
     records = await call.service.store.read_records(after=after, limit=limit, job_id=job_id, type=event_type)
     events = [event_resource(read_record(record), record.chain, role_only=False) for record in records]
     if "application/x-ndjson" in call.request.headers.get("Accept", ""):
-        response = respond(b"".join(encode(event) + b"\n" for event in events))
+        response = respond(b"".join(one_line(encode(event)) + b"\n" for event in events))
         response.content_type = "application/x-ndjson"
         return response
     head = call.service.ledger.memory.position

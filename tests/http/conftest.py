@@ -82,5 +82,5 @@ def log_lines() -> Iterator[LogLines]:
     before = list(root.handlers), root.level, ours.level
     output = io.StringIO()
     configure_logging("info", output=output)
-    yield lambda: [json.loads(line) for line in output.getvalue().split("\n") if line]
+    yield lambda: [json.loads(line) for line in output.getvalue().splitlines()]
     root.handlers[:], root.level, ours.level = before[0], before[1], before[2]

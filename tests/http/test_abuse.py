@@ -223,6 +223,28 @@ async def test_hostile_text_is_refused_or_kept_and_breaks_no_frame(
     assert not [line for line in log_lines() if line["level"] == "error"]
 
 
+@pytest.mark.parametrize("form", ["text/event-stream", "application/x-ndjson"])
+async def test_no_reader_finds_more_lines_than_there_are(world: World, log_lines: LogLines, form: str) -> None:
+    """
+    Many libraries also end a line at U+0085, U+2028 and U+2029; these come escaped, which is the same text.
+    """
+    text = "a\u2028b\u2029c\x85d"
+    made = await world.user.create(title=text, input={text: text})
+    await world.operator.cancel(made.job["id"], reason=text)
+    path = f"/api/jobs/{made.job['id']}/events?after={(await world.head())['epoch']}.0"
+    streamed = await world.user.send("GET", path, headers={"Accept": form})
+    told = await world.operator.get("/api/log", headers={"Accept": "application/x-ndjson"})
+
+    for content in (streamed.content, told.content):
+        lines = content.decode().splitlines()
+        assert lines == content.decode().split("\n")[:-1]
+    first = next(line for line in streamed.content.decode().split("\n") if '"job.created"' in line)
+    frame = json.loads(first.removeprefix("data: "))
+    job = frame.get("data", frame)["job"] if form.endswith("ndjson") else frame["job"]
+    assert (text, {text: text}) == (job["title"], job["input"])
+    assert [text] == [line["reason"] for line in log_lines() if line["event"] == "operator.acted"]
+
+
 async def lines_of_log(world: World) -> list[JSON]:
     """
     The log, read as lines.
@@ -232,7 +254,7 @@ async def lines_of_log(world: World) -> list[JSON]:
         answer = await world.operator.get(
             "/api/log", headers={"Accept": "application/x-ndjson"}, limit=2_000, after=len(lines)
         )
-        page = [json.loads(line) for line in answer.content.split(b"\n") if line]
+        page = [json.loads(line) for line in answer.content.decode().splitlines()]
         if not page:
             return lines
         lines += page
