@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 _PATIENCE_S: Final = 60.0
 _RECEIVE_BYTES: Final = 1_048_576
 _OPENED_AT_ONCE: Final = 64
+_FRAME_ENDS: Final = (b"\n\n", b"\n\n\r\n")
+"""Of a frame, and of one that is a chunk: what is left of an opening would be counted."""
 
 
 class Opening(Struct, frozen=True):
@@ -37,7 +39,7 @@ class Opening(Struct, frozen=True):
 
     Attributes:
         requests: One a stream.
-        opened: What a stream has said once it is open.
+        opened: What stands in the last frame that a stream says before it is open.
         mark: What stands once in each frame that counts.
     """
 
@@ -151,7 +153,7 @@ def _opened(address: tuple[str, int], opening: Opening) -> list[socket.socket]:
             some.append(stream)
         for stream in some:
             received = b""
-            while opening.opened not in received:
+            while opening.opened not in received or not received.endswith(_FRAME_ENDS):
                 part = stream.recv(65_536)
                 assert part, f"a stream ended: {received[:300]!r}"
                 received += part

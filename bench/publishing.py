@@ -169,7 +169,7 @@ def nginx(data: bytes) -> Contender:
     return Contender(
         "nchan",
         start,
-        partial(_plain, b"\r\n\r\n"),
+        partial(_plain, b": hi"),
         publish=lambda events: (head.encode() + data) * events,
         answers=lambda events: events,
     )

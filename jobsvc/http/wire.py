@@ -5,7 +5,7 @@ aiohttp parses the request; then the transport is given a protocol of ours, and 
 gone. Its parser, request, response and tasks are freed, and an idle stream is a transport and two small objects. This
 leans on two things of aiohttp that it does not promise: its protocol's ``transport`` attribute, and what its
 ``connection_lost`` does. So `HandOver.works` tries it on a pair of sockets first; where it does not work, the request
-stays, parked at the end of its answer, and all else is the same. See docs/decisions/0009-streams-leave-aiohttp.md.
+stays, parked at the end of its answer, and all else is the same. See docs/decisions/0010-streams-leave-aiohttp.md.
 
 What must never live here: what is written, or when.
 """
