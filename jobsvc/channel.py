@@ -30,7 +30,7 @@ _HASHED_AT_ONCE: Final = 64
 """So many jobs are hashed where they are asked for; a longer list in slices."""
 
 
-class Scope(Struct, frozen=True):
+class Scope(Struct, frozen=True, gc=False):
     """
     What a reader may and wants to see; all conditions hold.
 
@@ -81,9 +81,22 @@ class Channel:
         members: In the order in which they came.
         quiet: While changes are being told: up to here a member that had caught up missed nothing. Else None.
         newest: The position of the newest change in scope that was published to it.
+        fresh: The piece that leads from where it was quiet to the head, while nothing newer is in scope. Else None.
     """
 
-    __slots__ = ("_digest", "_memory", "_pieces", "_ring", "_unhashed", "form", "members", "newest", "quiet", "scope")
+    __slots__ = (
+        "_digest",
+        "_memory",
+        "_pieces",
+        "_ring",
+        "_unhashed",
+        "form",
+        "fresh",
+        "members",
+        "newest",
+        "quiet",
+        "scope",
+    )
 
     def __init__(self, scope: Scope, form: Form, *, ring: Ring, memory: Memory, pieces: Pieces) -> None:
         self.scope = scope
@@ -91,6 +104,7 @@ class Channel:
         self.members: Few[Member] = None
         self.quiet: int | None = None
         self.newest = 0
+        self.fresh: Piece | None = None
         self._ring = ring
         self._memory = memory
         self._pieces = pieces
@@ -109,6 +123,8 @@ class Channel:
         made = self.joined(self._ring.after(after, self.scope.owner), until=self._ring.position, bytes_max=bytes_max)
         if count(self.members) > 1 and made.content:
             self._pieces.keep(self, after, made)
+            if after == self.quiet and made.position == self._ring.position and made.ended is None:
+                self.fresh = made
         return made
 
     def joined(self, encoded: Iterable[EncodedChange], *, until: int, bytes_max: int) -> Piece:

@@ -156,6 +156,7 @@ class Feed:
     def _stir(self, channel: Channel, change: Change) -> None:
         channel.follow(change)
         channel.newest = change.event.position
+        channel.fresh = None
         if channel.quiet is None:
             channel.quiet = change.event.position - 1
         if not self._stirred:
@@ -171,7 +172,7 @@ class Feed:
                 member.notice()
                 yield
             if channel.newest == newest:
-                channel.quiet = None
+                channel.quiet = channel.fresh = None
 
     # What goes out, to who is far behind
 

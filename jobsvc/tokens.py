@@ -55,7 +55,7 @@ class UnusableToken(Exception):
         self.expired = expired
 
 
-class Bearer(Struct, frozen=True):
+class Bearer(Struct, frozen=True, gc=False):
     """
     What a valid bearer token says.
 

@@ -44,7 +44,8 @@ class Wheel:
     def __init__(self, slices: Slices, *, tick_s: float) -> None:
         self._slices = slices
         self._tick_s = tick_s
-        self._buckets: dict[int, set[Timed]] = {}
+        self._buckets: dict[int, tuple[int, set[Timed]]] = {}
+        """Each with its slot: the one number for all who stand there, not a number each."""
         self._slots: list[int] = []
         self._timer: asyncio.TimerHandle | None = None
 
@@ -56,14 +57,14 @@ class Wheel:
         if slot == one.slot:
             return
         self.drop(one)
-        one.slot = slot
         bucket = self._buckets.get(slot)
         if bucket is None:
-            bucket = self._buckets[slot] = set()
+            bucket = self._buckets[slot] = (slot, set())
             heappush(self._slots, slot)
             if self._slots[0] == slot:
                 self._schedule()
-        bucket.add(one)
+        one.slot, standing = bucket
+        standing.add(one)
 
     def drop(self, one: Timed) -> None:
         """
@@ -71,7 +72,7 @@ class Wheel:
         """
         bucket = self._buckets.get(one.slot)
         if bucket is not None:
-            bucket.discard(one)
+            bucket[1].discard(one)
         one.slot = UNSET
 
     def stop(self) -> None:
@@ -94,7 +95,7 @@ class Wheel:
         now_s = asyncio.get_running_loop().time()
         while self._slots and self._slots[0] * self._tick_s <= now_s:
             slot = heappop(self._slots)
-            self._slices.add(self._wake(slot, self._buckets.pop(slot)))
+            self._slices.add(self._wake(*self._buckets.pop(slot)))
         self._schedule()
 
     @staticmethod

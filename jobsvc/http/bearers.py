@@ -11,13 +11,18 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from jobsvc.few import each, with_one, without
 from jobsvc.http.revocations import names_of
 
 if TYPE_CHECKING:
+    from jobsvc.few import Few
     from jobsvc.http.revocations import Revocation
     from jobsvc.tokens import Bearer
+
+_HASH_BYTES: Final = 16
+"""128 bits: to be taken for another, a token would have to meet a known one's hash, and that by chance."""
 
 
 class KnownBearers:
@@ -26,7 +31,7 @@ class KnownBearers:
     def __init__(self, *, bearers_max: int) -> None:
         self._bearers_max = bearers_max
         self._by_hash: OrderedDict[bytes, Bearer] = OrderedDict()
-        self._hashes_of: dict[str, set[bytes]] = {}
+        self._hashes_of: dict[str, Few[bytes]] = {}
 
     def __len__(self) -> int:
         return len(self._by_hash)
@@ -44,13 +49,13 @@ class KnownBearers:
         known = _hash(token)
         self._by_hash[known] = bearer
         for name in names_of(bearer):
-            self._hashes_of.setdefault(name, set()).add(known)
+            self._hashes_of[name] = with_one(self._hashes_of.get(name), known)
         if len(self._by_hash) > self._bearers_max:
             self._drop(next(iter(self._by_hash)))
 
     def forget(self, revocation: Revocation) -> None:
         """Whoever *revocation* is about has to be proved again. Cost: by how many those are."""
-        for known in list(self._hashes_of.get(revocation.whose, ())):
+        for known in each(self._hashes_of.get(revocation.whose)):
             if revocation.covers(self._by_hash[known]):
                 self._drop(known)
 
@@ -61,12 +66,11 @@ class KnownBearers:
 
     def _drop(self, known: bytes) -> None:
         for name in names_of(self._by_hash.pop(known)):
-            hashes = self._hashes_of[name]
-            hashes.discard(known)
-            if not hashes:
-                del self._hashes_of[name]
+            left = without(self._hashes_of.pop(name), known)
+            if left is not None:
+                self._hashes_of[name] = left
 
 
 def _hash(token: str) -> bytes:
     """Of any text: a header may hold bytes that are none (aiohttp escapes them as surrogates)."""
-    return sha256(token.encode("utf-8", "surrogatepass")).digest()
+    return sha256(token.encode("utf-8", "surrogatepass")).digest()[:_HASH_BYTES]
