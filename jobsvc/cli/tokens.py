@@ -6,15 +6,18 @@ Who can read the secret can be anybody; this verb only saves the arithmetic.
 
 from __future__ import annotations
 
+import re
 import time
 import uuid
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from jobsvc.cli.options import Length, Misused, output_option, print_json, secret_of, settings_from, settings_options
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from jobsvc.domain.words import Role
 
 
@@ -47,9 +50,10 @@ def token(  # click passes options by name
     loaded = settings_from(flags, config_path=config_path, pairs=pairs)
     if ttl_s > loaded.settings.revocation_ttl_s:
         raise Misused(f"--ttl: at most {loaded.settings.revocation_ttl_s:g} seconds, for so long a revocation is kept")
+    named = [kind.strip() for kind in kinds.split(",") if kind.strip()]
+    _check(subject, named)
     secret = secret_of(loaded)
     now = time.time_ns() // 1000
-    named = [kind.strip() for kind in kinds.split(",") if kind.strip()]
     token_id = str(uuid.uuid4())
     text = issue(secret, role, subject=subject or _anybody(role), kinds=named, ttl_s=ttl_s, now=now, token_id=token_id)
     if output == "text":
@@ -58,6 +62,24 @@ def token(  # click passes options by name
     bearer = read_bearer(secret, text, now=now)
     shown = {"token": text, "role": role, "subject": bearer.principal.subject, "kinds": sorted(named)}
     print_json(shown | {"token_id": token_id, "expires_at": rfc3339(bearer.expires_at)})
+
+
+def _check(subject: str | None, kinds: Sequence[str]) -> None:
+    """
+    A token can be used as it is asked for, and taken back.
+
+    Raises:
+        Misused: Nobody could be named so elsewhere, or there are no such kinds.
+    """
+    if subject is not None and _NAME.fullmatch(subject) is None:
+        raise Misused("--subject: 1 to 200 printable ASCII characters without a space")
+    for kind in kinds:
+        if _KIND.fullmatch(kind) is None:
+            raise Misused(f"--kinds: {kind}: a kind has 1 to 64 of a-z, 0-9, '.', '_' and '-'")
+
+
+_NAME: Final = re.compile(r"[!-~]{1,200}")
+_KIND: Final = re.compile(r"[a-z0-9._-]{1,64}")
 
 
 def _anybody(role: Role) -> str:

@@ -143,3 +143,26 @@ def test_what_cannot_be_rotated_says_so(tmp_path: Path, secret: str, said: str) 
     assert 2 == printed.exit_code
     assert said in printed.output
     assert [] == list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("user", "--subject", "a b"),
+        ("user", "--subject", "ada\n"),
+        ("operator", "--subject", "zoë"),
+        ("user", "--subject", ""),
+        ("user", "--subject", "a" * 201),
+        ("worker", "--kinds", "x-post,A B"),
+    ],
+)
+def test_no_token_is_made_for_a_name_that_nobody_could_revoke_or_kinds_that_there_are_not(
+    arguments: tuple[str, ...],
+) -> None:
+    """
+    Wrong usage: neither an owner nor a revocation can be written so, nor a job's kind.
+    """
+    result = _token(*arguments)
+
+    assert 2 == result.exit_code
+    assert "eyJ" not in result.output
