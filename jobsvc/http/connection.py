@@ -63,6 +63,11 @@ class Sink(Protocol):
         """Bytes that were written and that the reader has not taken."""
         ...
 
+    @property
+    def untaken(self) -> int:
+        """The same, and what the kernel holds for the reader: a slow one takes of that for long before it has room."""
+        ...
+
     def write(self, content: bytes, *, news: bool) -> None:
         """*content* is on its way; *news* is anything but hello, ready and heartbeats."""
         ...
@@ -116,7 +121,6 @@ class Connection:
     __slots__ = (
         "_around",
         "_began_s",
-        "_buffered_before",
         "_is_placed",
         "_last_position",
         "_moving",
@@ -124,6 +128,7 @@ class Connection:
         "_single",
         "_sink",
         "_touched_s",
+        "_untaken_before",
         "_was_ready",
         "bearer",
         "channel",
@@ -161,7 +166,7 @@ class Connection:
         self._sink = sink
         self._single = single
         self._parts: Iterator[bytes] | None = None
-        self._buffered_before = 0
+        self._untaken_before = 0
         self._last_position = 0
         self._moving = False
         self._was_ready = False
@@ -414,10 +419,10 @@ class Connection:
         self._around.wheel.put(self, max(now_s, due_s))
 
     def _check_stall(self, now_s: float) -> None:
-        buffered = self._sink.buffered
-        if buffered < self._buffered_before:
+        untaken = self._sink.untaken
+        if untaken < self._untaken_before:
             self._touched_s = now_s
-        self._buffered_before = buffered
+        self._untaken_before = untaken
         if now_s - self._touched_s >= self._around.settings.stream_stall_s:
             self._around.stalled(self)
 

@@ -40,6 +40,11 @@ class LongPoll:
         return not ((self._news or self._late) and enough)
 
     @property
+    def untaken(self) -> int:
+        """All of it: nothing is taken before it comes back."""
+        return self.buffered
+
+    @property
     def content(self) -> bytes:
         """The frames, separated by commas. A line of JSON has no line feed but its last."""
         return b"".join(self._lines)[:-1].replace(b"\n", b",")

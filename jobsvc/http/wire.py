@@ -14,6 +14,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from fcntl import ioctl
+from struct import unpack
+from termios import TIOCOUTQ
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
@@ -69,6 +72,11 @@ class Wire(asyncio.Protocol):
         """Bytes that wait for the reader in this process."""
         return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
+    @property
+    def untaken(self) -> int:
+        """The same, and those that the kernel holds, where it tells."""
+        return 0 if self._transport is None else self.buffered + _held_by_kernel(self._transport)
+
     def write(self, content: bytes, *, news: bool) -> None:
         """*content* is on its way."""
         del news
@@ -119,6 +127,15 @@ class Wire(asyncio.Protocol):
     def when_lost(self, tell: Callable[[BaseException | None], None]) -> None:
         """*tell* hears of the transport's end too."""
         self._when_lost = tell
+
+
+def _held_by_kernel(transport: asyncio.Transport) -> int:
+    """How many bytes were sent to the peer of *transport* and have not arrived there; 0 where no one can know."""
+    try:
+        (held,) = unpack("i", ioctl(transport.get_extra_info("socket").fileno(), TIOCOUTQ, bytes(4)))
+    except (OSError, ValueError):
+        return 0
+    return int(held)
 
 
 class Streamed(web.StreamResponse):

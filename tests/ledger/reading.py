@@ -114,6 +114,13 @@ class Reader:
         """
         return 0
 
+    @property
+    def untaken(self) -> int:
+        """
+        The same.
+        """
+        return 0
+
     def write(self, content: bytes, *, news: bool) -> None:
         """
         It is taken, line by line. A step of a connection's life may write twice, the second time a small frame.

@@ -57,6 +57,7 @@ class Follower:
         wrong: What should never have come.
         over: It was told that nothing more comes.
         byes: Why it was sent away, each time.
+        retry_ms: When it should be back, as it was told last.
         before_resume: Told of each position from which it resumes.
     """
 
@@ -86,6 +87,7 @@ class Follower:
         self.wrong: list[str] = []
         self.over = False
         self.byes: list[str] = []
+        self.retry_ms = 0
         self.before_resume: Callable[[int], None] = lambda _: None
 
     @property
@@ -182,6 +184,7 @@ class Follower:
                 pass
         if frame.id is not None:
             self._keep(frame.id)
+        self.retry_ms = self.retry_ms if frame.retry_ms is None else frame.retry_ms
 
     def _keep(self, cursor: str) -> None:
         """

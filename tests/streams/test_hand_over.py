@@ -46,14 +46,14 @@ class Wired:
     def __init__(self, service: Service, server: Server, port: int, tls: ssl.SSLContext | None) -> None:
         self.service = service
         self.server = server
-        self._port = port
+        self.port = port
         self._tls = tls
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """
         A connection on which nothing was said.
         """
-        return await asyncio.open_connection("127.0.0.1", self._port, ssl=self._tls, limit=2**20)
+        return await asyncio.open_connection("127.0.0.1", self.port, ssl=self._tls, limit=2**20)
 
     async def ask(
         self, query: str = "", *, head: str = "", body: bytes = b"", path: str = "/api/stream"

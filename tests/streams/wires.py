@@ -32,6 +32,7 @@ class Told(NamedTuple):
     event: str
     id: str | None
     data: JSON
+    retry_ms: int | None = None
 
 
 class Response(NamedTuple):
@@ -84,7 +85,8 @@ def _sse(content: bytes) -> Told:
         assert name in {"event", "id", "retry", "data"}, content
         assert name not in fields, content
         fields[name] = value
-    return Told(fields["event"], fields.get("id"), json.loads(fields["data"]))
+    retry = fields.get("retry")
+    return Told(fields["event"], fields.get("id"), json.loads(fields["data"]), None if retry is None else int(retry))
 
 
 def _line(content: bytes) -> Told:
@@ -95,7 +97,7 @@ def told(line: JSON) -> Told:
     """
     A frame out of a line of JSON, or out of a long poll's answer.
     """
-    return Told(line["event"], line["id"], line["data"])
+    return Told(line["event"], line["id"], line["data"], line.get("retry"))
 
 
 @asynccontextmanager
