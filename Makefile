@@ -11,6 +11,9 @@ REACT := examples/react/dist/index.html
 CODE := jobsvc projections tests docs $(wildcard bench)
 # Coverage may not fall below 100 % of branches here. Elsewhere it is reported, not gated.
 GATED := jobsvc/domain/*,projections/*
+# Beside the aiohttp of the lock, found before it where PYTHONPATH says so.
+LOWEST := .venv/lowest
+LOWEST_AIOHTTP := $(shell sed -n 's/^ *"aiohttp>=\([0-9.]*\)",$$/\1/p' pyproject.toml)
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate pyproject.toml
 
 help:  ## Show this list
@@ -59,8 +62,13 @@ bench: setup  ## Measure, and print each figure with its unit
 bench-stream: setup  ## Measure streams against others that send server-sent events
 	$(BIN)/python -m bench.streams
 
-soak: setup  ## Run the long suites
+soak: setup lowest  ## Run the long suites
 	$(BIN)/python -m pytest -m soak
+
+lowest: setup  ## Run the tests of the hand-over with the lowest aiohttp that pyproject.toml allows
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(LOWEST) 'aiohttp==$(LOWEST_AIOHTTP)'
+	PYTHONPATH=$(LOWEST) $(BIN)/python -c 'import aiohttp; assert aiohttp.__file__.startswith("$(CURDIR)/$(LOWEST)"); print("lowest: aiohttp", aiohttp.__version__)'
+	PYTHONPATH=$(LOWEST) $(BIN)/python -m pytest tests/streams/test_hand_over.py
 
 guards: setup  ## Take out each line that guards against a race, and see its test fail
 	$(BIN)/python -m tests.guards
