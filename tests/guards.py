@@ -187,6 +187,11 @@ GUARDS: Final[dict[str, tuple[Guard, ...]]] = {
             "stage.spent:\n            self._publish(stage.changes)",
             "stage.spent:\n            asyncio.get_running_loop().call_soon(self._publish, stage.changes)",
         ),
+        Guard(
+            "jobsvc/http/connection.py",
+            "self._around.feed.position if quiet is None else max(self.position, quiet)",
+            "self._around.feed.position",
+        ),
     ),
     "test_readers.py::test_a_caller_that_hangs_up_leaves_its_job_to_be_done": (
         Guard("jobsvc/ledger.py", "if self.future is None or self.future.done():", "if self.future is None:"),
