@@ -38,9 +38,11 @@ from jobsvc.lines import tell_loop_faults
 from jobsvc.metrics import Metrics
 from jobsvc.observe import observing
 from jobsvc.operate.owner import announcement
+from jobsvc.operate.recalling import recall
 from jobsvc.operate.views import CATCH_UP
 from jobsvc.store.sqlite import SqliteStore
 from jobsvc.sweeper import Sweeper
+from jobsvc.tally import Tally
 from jobsvc.telemetry import log, log_failure
 from jobsvc.tokens import Bearer
 from projections.runner import Runner
@@ -104,7 +106,10 @@ async def running(
     await ledger.start()
     feed = Feed(store, ledger.memory, ring_events_max=settings.ring_events_max, ring_bytes_max=settings.ring_bytes_max)
     feed.start()
-    ledger.on_commit += [feed.publish, observing(metrics)]
+    tally = Tally(since=clock.now())
+    ledger.on_commit += [feed.publish, observing(metrics), tally.add]
+    earlier = recall(tally, store, until=ledger.memory.position, events_max=settings.stats_recalled_events_max)
+    recalling = asyncio.create_task(earlier, name="recalling")
     sweeper = Sweeper(ledger, store, clock)
     sweeper.start()
     revocations = Revocations(store, ledger, clock, ttl_s=settings.revocation_ttl_s)
@@ -144,8 +149,10 @@ async def running(
             RequestLimits(settings, clock),
             Browsers(settings.allowed_origins),
             acts,
+            tally,
         )
     finally:
+        recalling.cancel()
         await acts.stop()
         await streams.stop()
         await handovers.stop()

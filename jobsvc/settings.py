@@ -294,6 +294,9 @@ class Settings:
     handover_jobs_max: Annotated[int, Meta(ge=1, le=256)] = 100
     """Ended jobs of a claimed guest that move to the user in one transaction."""
 
+    stats_recalled_events_max: Annotated[int, Meta(ge=0, le=1_000_000)] = 20_000
+    """Of the log's newest events so many are read again at the start, so that the statistics know of them."""
+
     handover_wait_max_s: Seconds = 2.0
     """How long the answer to a claim waits for the ended jobs to have moved; the rest follow at once."""
 

@@ -71,6 +71,11 @@ class WorkerWaiters:
     def __len__(self) -> int:
         return len(self._waiting)
 
+    @property
+    def kinds(self) -> list[frozenset[str]]:
+        """What each waits for, in the order in which they came; empty where it takes any kind."""
+        return list(self._waiting.values())
+
     async def wait(self, kinds: frozenset[str], *, timeout_s: float) -> bool:
         """True once a job of *kinds* (empty: of any) may be ready; False after *timeout_s*."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()

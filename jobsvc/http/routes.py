@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from jobsvc.http import browser_client, jobs, operators, pages, reference, sessions, standings, verbs, workers
+from jobsvc.http import browser_client, figures, jobs, operators, pages, reference, sessions, standings, verbs, workers
 from jobsvc.http.edge import Route
 
 if TYPE_CHECKING:
@@ -83,6 +83,15 @@ ROUTES: Final[tuple[Route, ...]] = (
     ),
     Route("GET", "/api/log/head", _OPERATORS, operators.head, "The end of the log."),
     Route("GET", "/api/streams", _OPERATORS | {"viewer"}, standings.streams, "How the open streams stand."),
+    Route("GET", "/api/workers", _OPERATORS | {"viewer"}, figures.workers, "Who holds what."),
+    Route(
+        "GET",
+        "/api/stats",
+        _OPERATORS | {"viewer"},
+        figures.stats,
+        "What happened lately, step by step.",
+        query=frozenset({"window_s", "step_s"}),
+    ),
     Route("GET", "/api/projections", _OPERATORS | {"viewer"}, operators.projections, "How far each view is."),
     Route("POST", "/api/projections/{name}/rebuild", _OPERATORS, operators.rebuild_projection, "A view anew."),
     Route("POST", "/api/operator/verify", _OPERATORS, verbs.verify, "Whether the log and its views are whole."),

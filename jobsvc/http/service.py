@@ -21,6 +21,7 @@ from jobsvc.ledger import Ledger
 from jobsvc.metrics import Metrics
 from jobsvc.settings import Settings
 from jobsvc.store.seam import Store
+from jobsvc.tally import Tally
 from projections.runner import Runner
 
 
@@ -42,6 +43,7 @@ class Service:
     limits: Limits
     browsers: Browsers
     acts: Acts
+    tally: Tally
 
     @property
     def waits(self) -> bool:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from jobsvc.domain.words import State
 from jobsvc.http.bodies import any_of
 from jobsvc.operate.backup import Copied
 from jobsvc.operate.verify import VerifyReport
@@ -188,6 +189,73 @@ class StreamsAnswer(Struct, frozen=True):
     cuts: int
     bytes: int
     streams: list[OpenStream]
+
+
+class HeldJob(Struct, frozen=True):
+    """A job that a worker holds."""
+
+    id: Id
+    kind: str
+    owner: str
+    state: State
+    attempt: Count
+    fence: Count
+    started_at: Moment | None
+    lease_expires_at: Moment | None
+    deadline: Moment | None
+
+
+class WorkerShown(Struct, frozen=True):
+    """One worker by the name that it claims under, and up to as many of its jobs as were asked for."""
+
+    worker: str
+    held: Count
+    kinds: dict[str, int]
+    jobs: list[HeldJob]
+
+
+class WorkersAnswer(Struct, frozen=True):
+    """Who holds what, and who waits for work: ``waiting_for`` counts claims by kind, ``any`` where they take all."""
+
+    workers: list[WorkerShown]
+    leases: Count
+    ready: Annotated[Count, Meta(description="Jobs that could be claimed now.")]
+    claims_waiting: Count
+    waiting_for: dict[str, int]
+
+
+class LengthsShown(Struct, frozen=True):
+    """How long something took; ``p50_s`` and ``p95_s`` to a fifth."""
+
+    count: Count
+    mean_s: float
+    p50_s: float
+    p95_s: float
+    max_s: float
+
+
+class StatsStep(Struct, frozen=True):
+    """What happened from a moment on: events by type, how long jobs had waited that began, and run that ended."""
+
+    at: Moment
+    events: dict[str, int]
+    waits: LengthsShown
+    runs: LengthsShown
+
+
+class StatsAnswer(Struct, frozen=True):
+    """
+    What happened lately, in steps that begin at multiples of ``step_s``; the last one is not over.
+
+    Before ``since`` something may be missing: the service had not started, and more had happened than it reads again.
+    """
+
+    window_s: int
+    step_s: int
+    since: Moment
+    until: Moment
+    total: StatsStep
+    steps: list[StatsStep]
 
 
 class Standing(Struct, frozen=True):

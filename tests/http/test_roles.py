@@ -41,6 +41,8 @@ TABLE: Final[dict[tuple[str, str], str]] = {
     ("GET", "/api/log"):                        "401   403   403   403   403   403   403   200",
     ("GET", "/api/log/head"):                   "401   403   403   403   403   403   403   200",
     ("GET", "/api/streams"):                    "401   403   403   403   403   403   200   200",
+    ("GET", "/api/workers"):                    "401   403   403   403   403   403   200   200",
+    ("GET", "/api/stats"):                      "401   403   403   403   403   403   200   200",
     ("GET", "/api/projections"):                "401   403   403   403   403   403   200   200",
     ("POST", "/api/projections/{name}/rebuild"): "401  403   403   403   403   403   403   200",
     ("POST", "/api/operator/verify"):           "401   403   403   403   403   403   403   200",

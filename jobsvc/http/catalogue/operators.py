@@ -4,7 +4,9 @@ The entries of what operators and monitors read and do.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+from msgspec import Meta
 
 from jobsvc.http import bodies, samples, shapes
 from jobsvc.http import entry as e
@@ -15,6 +17,9 @@ from jobsvc.resource import Id
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+_MOMENT: Final = "2026-11-24T06:46:39.000000Z"
+_LENGTHS: Final = {"count": 2, "mean_s": 0.25, "p50_s": 0.2, "p95_s": 0.4, "max_s": 0.4}
+_STEP: Final = {"at": _MOMENT, "events": {"job.started": 2, "job.completed": 2}, "waits": _LENGTHS, "runs": _LENGTHS}
 _TEXT: Final = {"schema": {"type": "string"}}
 
 
@@ -99,6 +104,67 @@ OPERATORS: Final[Mapping[tuple[str, str], Entry]] = {
                 },
             )
         },
+    ),
+    ("GET", "/api/workers"): Entry(
+        "readWorkers",
+        "Operators",
+        {
+            200: Reply(
+                "Every worker that holds a job.",
+                shapes.WorkersAnswer,
+                {
+                    "workers": [
+                        {
+                            "worker": "w1",
+                            "held": 1,
+                            "kinds": {"x-post": 1},
+                            "jobs": [
+                                {
+                                    "id": e.JOB_ID,
+                                    "kind": "x-post",
+                                    "owner": "user:17",
+                                    "state": "running",
+                                    "attempt": 1,
+                                    "fence": 1,
+                                    "started_at": _MOMENT,
+                                    "lease_expires_at": _MOMENT,
+                                    "deadline": None,
+                                }
+                            ],
+                        }
+                    ],
+                    "leases": 1,
+                    "ready": 0,
+                    "claims_waiting": 1,
+                    "waiting_for": {"x-post": 1},
+                },
+            )
+        },
+        parameters=(Parameter("limit", Annotated[int, Meta(ge=0, le=1_000)], "Jobs of each worker at most.", 100),),
+    ),
+    ("GET", "/api/stats"): Entry(
+        "readStats",
+        "Operators",
+        {
+            200: Reply(
+                "The steps, oldest first, and all of them together.",
+                shapes.StatsAnswer,
+                {
+                    "window_s": 3600,
+                    "step_s": 60,
+                    "since": _MOMENT,
+                    "until": _MOMENT,
+                    "total": _STEP,
+                    "steps": [_STEP],
+                },
+            )
+        },
+        parameters=(
+            Parameter("window_s", Annotated[int, Meta(ge=1, le=86_400)], "How far back.", 3600),
+            Parameter(
+                "step_s", Annotated[int, Meta(ge=1, le=86_400)], "How long a step is; beyond an hour in minutes.", 60
+            ),
+        ),
     ),
     ("GET", "/api/projections"): Entry(
         "readProjections",

@@ -1,0 +1,162 @@
+"""
+The tally: what happened second by second in the last hour, and minute by minute in the last day.
+
+Told of every commit; when the service starts, of the newest events of the log too. In memory, and bounded however much
+happens: a count for each type of event, and of waits and runs how many there were of about each length.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from math import ceil, log2
+from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct, field
+
+from jobsvc.domain.events import Started
+from jobsvc.domain.moments import SECOND_US
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from jobsvc.changes import Change
+    from jobsvc.domain.words import Micros
+
+HOUR_S: Final = 3_600
+DAY_S: Final = 86_400
+MINUTE_S: Final = 60
+
+_PARTS_PER_DOUBLING: Final = 4
+"""How finely lengths are told apart: to a fifth."""
+
+_SPARE: Final = 60
+"""How many intervals more than are kept there may be before those that are too old are looked for."""
+
+
+class Lengths(Struct):
+    """How long something took, each time that it happened."""
+
+    count: int = 0
+    sum_us: int = 0
+    max_us: int = 0
+    by_size: Counter[int] = field(default_factory=Counter)
+
+    def add(self, length_us: int) -> None:
+        """It happened once more, and took *length_us*."""
+        self.count += 1
+        self.sum_us += length_us
+        self.max_us = max(self.max_us, length_us)
+        self.by_size[ceil(log2(max(length_us, 1)) * _PARTS_PER_DOUBLING)] += 1
+
+    def merge(self, other: Lengths) -> None:
+        """What *other* knows is known here too."""
+        self.count += other.count
+        self.sum_us += other.sum_us
+        self.max_us = max(self.max_us, other.max_us)
+        self.by_size.update(other.by_size)
+
+    def within_us(self, share: float) -> int:
+        """Within how long so large a *share* of all was over, a fifth too much at most; 0 if there were none."""
+        left = share * self.count
+        for size in sorted(self.by_size):
+            left -= self.by_size[size]
+            if left <= 0:
+                return min(self.max_us, int(2 ** (size / _PARTS_PER_DOUBLING)))
+        return self.max_us
+
+
+class Interval(Struct):
+    """What happened in one span of time: events by type, how long jobs had waited that began, and run that ended."""
+
+    events: Counter[str] = field(default_factory=Counter)
+    waits: Lengths = field(default_factory=Lengths)
+    runs: Lengths = field(default_factory=Lengths)
+
+    def add(self, change: Change) -> None:
+        """*change* happened."""
+        event, job = change.event, change.job
+        self.events[event.type] += 1
+        if isinstance(event.facts, Started):
+            self.waits.add(max(0, event.at - job.ready_at))
+        elif job.finished_at == event.at and job.started_at is not None:
+            self.runs.add(event.at - job.started_at)
+
+    def merge(self, other: Interval) -> None:
+        """What happened in *other* happened here too."""
+        self.events.update(other.events)
+        self.waits.merge(other.waits)
+        self.runs.merge(other.runs)
+
+
+class Tally:
+    """
+    The last hour in seconds, and the last day in minutes. One per service.
+
+    Attributes:
+        since: From this moment on nothing is missing.
+    """
+
+    def __init__(self, since: Micros) -> None:
+        self.since = since
+        self._seconds = _Intervals(1, HOUR_S)
+        self._minutes = _Intervals(MINUTE_S, DAY_S)
+
+    def add(self, changes: Sequence[Change]) -> None:
+        """*changes* were committed, now or before. Cost: about 3 µs each."""
+        self._seconds.add(changes)
+        self._minutes.add(changes)
+
+    def steps(self, now: Micros, window_s: int, *, step_s: int) -> list[tuple[Micros, Interval]]:
+        """
+        The spans of *step_s* that the last *window_s* touch, oldest first, each with its beginning.
+
+        Args:
+            now: The end, in the last of them.
+            window_s: Up to an hour, or up to a day where *step_s* is in whole minutes.
+            step_s: In whole seconds; a span begins at a multiple of it.
+        """
+        kept = self._seconds if window_s <= HOUR_S else self._minutes
+        step_us = step_s * SECOND_US
+        last = now // step_us
+        first = (now - window_s * SECOND_US) // step_us + 1
+        return [
+            (number * step_us, kept.between(number * step_s, (number + 1) * step_s))
+            for number in range(first, last + 1)
+        ]
+
+
+class _Intervals:
+    """Intervals of one length, by number since 1970, as many as the newest *kept_s* have."""
+
+    def __init__(self, length_s: int, kept_s: int) -> None:
+        self._length_s = length_s
+        self._count = kept_s // length_s + 1
+        self._by_number: dict[int, Interval] = {}
+        self._newest = 0
+
+    def add(self, changes: Iterable[Change]) -> None:
+        for change in changes:
+            number = change.event.at // (self._length_s * SECOND_US)
+            if number <= self._newest - self._count:
+                continue
+            interval = self._by_number.get(number)
+            if interval is None:
+                interval = self._begin(number)
+            interval.add(change)
+
+    def between(self, begin_s: int, end_s: int) -> Interval:
+        """All that happened in the intervals from one moment to before another."""
+        together = Interval()
+        for number in range(begin_s // self._length_s, end_s // self._length_s):
+            interval = self._by_number.get(number)
+            if interval is not None:
+                together.merge(interval)
+        return together
+
+    def _begin(self, number: int) -> Interval:
+        self._newest = max(self._newest, number)
+        if len(self._by_number) >= self._count + _SPARE:
+            oldest = self._newest - self._count
+            self._by_number = {each: kept for each, kept in self._by_number.items() if each > oldest}
+        interval = self._by_number[number] = Interval()
+        return interval

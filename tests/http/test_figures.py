@@ -1,0 +1,153 @@
+"""
+Operators and viewers see which worker holds what, and what happened lately, step by step.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from jobsvc.domain.moments import parse_rfc3339
+from tests.http.world import started
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.http.client import JSON
+    from tests.http.world import World
+
+
+async def test_workers_are_shown_with_what_they_hold(world: World) -> None:
+    """
+    By the name that they claim under, each job with its lease; ended jobs and waiting ones are nobody's.
+    """
+    for number in range(4):
+        await world.guest.made(key=f"k{number}")
+    first, second = await world.worker.claims(max=2, worker="one", lease_s=60)
+    (third,) = await world.worker.claims(max=1, worker="two")
+    await world.worker.complete(second)
+
+    shown = (await world.viewer.get("/api/workers")).body
+
+    assert (2, 1) == (shown["leases"], shown["ready"])
+    assert {"one": [first.id], "two": [third.id]} == {
+        one["worker"]: [job["id"] for job in one["jobs"]] for one in shown["workers"]
+    }
+    job = shown["workers"][0]["jobs"][0]
+    assert ("running", 1, "guest:ann") == (job["state"], job["attempt"], job["owner"])
+    # Laid over when read, by two clocks.
+    assert 1_000 > abs(parse_rfc3339(first.lease_expires_at) - parse_rfc3339(job["lease_expires_at"]))
+
+
+async def test_a_worker_s_jobs_are_counted_beyond_those_that_are_listed(world: World) -> None:
+    """
+    A limit cuts the list, not the count.
+    """
+    for number in range(3):
+        await world.guest.made(key=f"k{number}")
+    await world.worker.claims(max=3, worker="one")
+
+    (shown,) = (await world.viewer.get("/api/workers", limit=1)).body["workers"]
+
+    assert (3, {"work": 3}, 1) == (shown["held"], shown["kinds"], len(shown["jobs"]))
+
+
+async def test_who_waits_for_work_is_counted_by_kind(world: World) -> None:
+    """
+    A claim that is held shows what for, until it goes.
+    """
+    waiting = [
+        asyncio.create_task(world.worker.claims(wait_s=20, kinds=kinds)) for kinds in (["page"], ["page", "post"], [])
+    ]
+    shown = await _as_soon_as(world, "/api/workers", lambda body: body["claims_waiting"] == len(waiting))
+    for one in waiting:
+        one.cancel()
+    await asyncio.wait(waiting)
+
+    assert {"page": 2, "post": 1, "any": 1} == shown["waiting_for"]
+
+
+async def test_stats_count_what_happened_in_each_step(world: World) -> None:
+    """
+    Events by type where they fell, and how long jobs waited and ran; the steps add up to the total.
+    """
+    await world.guest.made(key="a")
+    world.clock.advance(20)
+    grant = await world.worker.claim(lease_s=600)
+    world.clock.advance(40)
+    await world.worker.complete(grant)
+    await world.guest.cancel((await world.guest.made(key="b"))["id"])
+
+    stats = (await world.viewer.get("/api/stats", window_s=120, step_s=10)).body
+
+    total = stats["total"]
+    assert {"job.created": 2, "job.started": 1, "job.completed": 1, "job.cancelled": 1} == total["events"]
+    assert (1, pytest.approx(20, abs=2)) == (total["waits"]["count"], total["waits"]["max_s"])
+    assert (1, pytest.approx(40, abs=2)) == (total["runs"]["count"], total["runs"]["p95_s"])
+    assert 12 <= len(stats["steps"]) <= 13
+    assert 3 <= sum(1 for step in stats["steps"] if step["events"]) <= 4
+    assert 5 == sum(sum(step["events"].values()) for step in stats["steps"])
+
+
+async def test_what_is_older_than_the_window_is_not_counted(world: World) -> None:
+    """
+    An hour is kept by the second, a day by the minute.
+    """
+    await world.guest.made(key="a")
+    world.clock.advance(2 * 3_600)
+    await world.guest.made(key="b")
+
+    windows = [(60, 1), (3_600, 60), (86_400, 3_600)]
+    counts = [
+        (await world.viewer.get("/api/stats", window_s=window_s, step_s=step_s)).body["total"]["events"]["job.created"]
+        for window_s, step_s in windows
+    ]
+
+    assert [1, 1, 2] == counts
+
+
+async def test_a_service_that_starts_again_knows_what_happened_before(tmp_path: Path) -> None:
+    """
+    The newest events are read again, up to a bound; ``since`` says from when on nothing is missing.
+    """
+    async with started(tmp_path / "jobs.db") as world:
+        for number in range(6):
+            await world.guest.cancel((await world.guest.made(key=f"k{number}"))["id"])
+
+    async with started(tmp_path / "jobs.db") as all_known:
+        whole = await _as_soon_as(all_known, "/api/stats", lambda body: _events_of(body) >= 12)
+    async with started(tmp_path / "jobs.db", stats_recalled_events_max=5) as some_known:
+        some = await _as_soon_as(some_known, "/api/stats", lambda body: _events_of(body) >= 5)
+
+    assert (12, 5) == (_events_of(whole), _events_of(some))
+    assert whole["since"] < some["since"] < some["until"]
+
+
+def _events_of(stats: JSON) -> int:
+    return sum(stats["total"]["events"].values())
+
+
+async def _as_soon_as(world: World, path: str, is_so: Callable[[JSON], bool]) -> JSON:
+    """
+    What *path* answers once it *is_so*.
+    """
+    async with asyncio.timeout(10):
+        body = (await world.viewer.get(path)).body
+        while not is_so(body):
+            body = (await world.viewer.get(path)).body
+    return body
+
+
+@pytest.mark.parametrize(
+    "query", [{"window_s": 0}, {"window_s": 90_000}, {"step_s": "x"}, {"window_s": 7_200, "step_s": 10}]
+)
+async def test_a_window_or_step_that_is_not_kept_is_refused(world: World, query: JSON) -> None:
+    """
+    422, with the parameter at fault.
+    """
+    answer = await world.viewer.get("/api/stats", **query)
+
+    assert (422, "invalid") == (answer.status, answer.code)
