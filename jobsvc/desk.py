@@ -1,15 +1,14 @@
 """
 The desk: where each command of a batch is decided against what is staged, and what follows from it is staged in turn.
 
-It keeps what only the writer may see: the ready line, the leases, and progress that is held back. All three can be made
+It keeps what only the writer may see: the ready line, the leases, and the progress that is held. All three can be made
 again from the active jobs at any time, so a failed commit costs nothing but that. No IO, no await.
 """
 
 from __future__ import annotations
 
 import random
-from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
@@ -27,12 +26,13 @@ from jobsvc.domain.errors import (
 )
 from jobsvc.domain.events import Created, NewEvent, Progressed, Started
 from jobsvc.domain.moments import SECOND_US
-from jobsvc.domain.words import JobId
+from jobsvc.held_progress import HeldProgress
 from jobsvc.leases import Leases
+from jobsvc.needs import dedup_key, needs_of, report_key
 from jobsvc.ready import ReadyLine
 from jobsvc.shares import GUEST
-from jobsvc.store.seam import Mark, Needs
-from jobsvc.takeovers import HandOver, TakeOver, claimed_key, hand_over, holder_under, take_over
+from jobsvc.takeovers import HandOver, TakeOver, hand_over, holder_under, take_over
+from jobsvc.work import Flush, Remember, Several, Undo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -40,12 +40,11 @@ if TYPE_CHECKING:
     from jobsvc.answers import Result
     from jobsvc.clock import Clock
     from jobsvc.domain.job import Job
-    from jobsvc.domain.words import Micros
+    from jobsvc.domain.words import JobId, Micros
     from jobsvc.leases import Lease
     from jobsvc.memory import Memory, Stage
-    from jobsvc.store.seam import DedupKey
-
-_ENDING_REPORTS: Final = {c.Complete: "complete", c.Fail: "fail", c.Release: "release"}
+    from jobsvc.store.seam import Needs
+    from jobsvc.work import Work
 
 
 class Limits(Struct, frozen=True):
@@ -64,79 +63,13 @@ class Limits(Struct, frozen=True):
     idempotency_ttl_us: int = 86_400 * SECOND_US
 
 
-class _Held(Struct, frozen=True):
-    """Progress held back, until a moment of the elapsed clock; None for until the job's next other event."""
-
-    event: NewEvent
-    until: int | None
-
-
-class Flush(Struct, frozen=True):
-    """Progress of these jobs was held back long enough and is to be written."""
-
-    job_ids: tuple[JobId, ...]
-
-
-class Several(Struct, frozen=True):
-    """Commands to be decided in order in one transaction, each on its own; or refused before, in its place."""
-
-    commands: tuple[c.JobCommand | Rejected, ...]
-
-
-class Undo(Struct, frozen=True):
-    """These grants never reached their worker; one that the same claim was given again since has, and stays."""
-
-    commands: tuple[c.Release, ...]
-
-
-class Remember(Struct, frozen=True):
-    """This mark is to be kept, about something that is no job: a revocation."""
-
-    mark: Mark
-
-
-Work = c.JobCommand | c.Claim | TakeOver | HandOver | Several | Undo | Flush | Remember
-"""What may wait in the ledger's queue."""
-
-_TAKE_OVER_WEIGHT: Final = 256
-"""As much as any batch holds: it may be a thousand decisions and more, and goes in a batch of its own."""
-
-
-def weight(work: Work) -> int:
-    """How many decisions *work* may take."""
-    match work:
-        case c.Claim():
-            return work.limit
-        case TakeOver():
-            return _TAKE_OVER_WEIGHT
-        case HandOver():
-            return len(work.job_ids)
-        case Several() | Undo():
-            return len(work.commands)
-        case Flush():
-            return len(work.job_ids)
-        case _:
-            return 1
-
-
-def owner_of(work: Work) -> str:
-    """In whose name *work* waits; empty for the workers', the operators' and our own."""
-    match work:
-        case Flush() | Undo() | Remember() | HandOver():
-            return ""
-        case Several():
-            named = (command.who.owner for command in work.commands if not isinstance(command, Rejected))
-            return next(named, None) or ""
-        case _:
-            return work.who.owner or ""
-
-
 class Desk:
     """
     Decides. One per ledger.
 
     Attributes:
         leases: Who may report until when; renewed here, read by everyone.
+        held: The progress that waits to be written.
     """
 
     def __init__(
@@ -148,8 +81,9 @@ class Desk:
         self._new_id = new_id
         self._random = random.Random(seed)  # noqa: S311  # jitter, not a secret
         self._ready = ReadyLine()
-        self._held: dict[JobId, _Held] = {}
-        self._held_order: deque[tuple[int, JobId]] = deque()
+        self.held = HeldProgress(
+            clock, interval_us=limits.progress_interval_us, events_per_job_max=limits.events_per_job_max
+        )
         self._given_again: dict[JobId, int] = {}
         """By job, the fence of a grant that its claim asked for again: the worker is there."""
         self._leases_before: dict[JobId, Lease | None] = {}
@@ -177,7 +111,7 @@ class Desk:
         for job_id, lease_us in leased.items():
             if self.leases.remaining_us(job_id, elapsed=elapsed) is None:
                 self.leases.grant(job_id, lease_us=lease_us, elapsed=elapsed)
-        self._held = {job_id: held for job_id, held in self._held.items() if job_id in leased}
+        self.held.keep_only(leased)
         self._given_again = {job_id: fence for job_id, fence in self._given_again.items() if job_id in leased}
         self._ready = ReadyLine()
         for job in jobs.values():
@@ -198,54 +132,12 @@ class Desk:
         """How many jobs wait for a worker."""
         return len(self._ready)
 
-    # What must be known before
-
-    def needs(self, works: Iterable[tuple[Work, MarkRequest | None]]) -> Needs:
-        """What the store has to be asked before *works* can be decided: a batch begins."""
-        self._leases_before.clear()
-        jobs: set[JobId] = set()
-        completed: set[DedupKey] = set()
-        reports: set[tuple[JobId, str, int, str]] = set()
-        marks = set()
-        for work, mark in works:
-            if mark is not None:
-                marks.add(mark.mark_key)
-            for command in work.commands if isinstance(work, (Several, Undo)) else (work,):
-                match command:
-                    case c.Claim() | Flush() | Rejected() | Remember():
-                        continue
-                    case TakeOver():
-                        marks.add(claimed_key(command.guest))
-                        continue
-                    case HandOver():
-                        jobs.update(command.job_ids)
-                        continue
-                    case c.Create():
-                        if command.who.role != "guest" and self._may_be_spent(command.submission.owner):
-                            marks.add(claimed_key(command.submission.owner))
-                        if command.dedup.on_completed != "rerun" and command.submission.key is not None:
-                            completed.add(_dedup_key(command))
-                        continue
-                    case c.Complete() | c.Fail() | c.Release() if self._may_be_repeated(command):
-                        reports.add(_report_key(command))
-                    case _:
-                        pass
-                if command.job_id not in self._memory.jobs:
-                    jobs.add(command.job_id)
-        return Needs(frozenset(jobs), frozenset(marks), frozenset(completed), frozenset(reports))
-
-    def _may_be_spent(self, owner: str) -> bool:
-        """
-        True for a guest of whom nothing is known here. A guest that asks for itself was proved not to be, a moment ago.
-        """
-        return owner.startswith("guest:") and owner not in self._memory.by_owner and owner not in self._memory.spent
-
-    def _may_be_repeated(self, report: c.EndingReport) -> bool:
-        """False if none under that fence can have been accepted: its lease was current and held at the last commit."""
-        job = self._memory.jobs.get(report.job_id)
-        return job is None or job.fence != report.fence or job.lease_us is None
-
     # Deciding
+
+    def begin(self, works: Iterable[tuple[Work, MarkRequest | None]]) -> Needs:
+        """A batch begins: what the store has to be asked before *works* can be decided."""
+        self._leases_before.clear()
+        return needs_of(works, self._memory)
 
     def work(self, work: Work, mark: MarkRequest | None, stage: Stage) -> object:
         """
@@ -284,7 +176,7 @@ class Desk:
     def _remember(self, mark: MarkRequest | None, results: Sequence[Result], stage: Stage) -> None:
         if mark is not None:
             expires_at = self._clock.now() + self._limits.idempotency_ttl_us
-            stage.marks[mark.mark_key] = remember(mark, results, expires_at)
+            stage.remember(remember(mark, results, expires_at))
 
     def _one(self, command: c.JobCommand, stage: Stage) -> Result:
         situation = self._situation(command, stage)
@@ -340,12 +232,12 @@ class Desk:
         spent = stage.is_spent(command.submission.owner)
         if command.submission.key is None:
             return Situation(now, command.job_id, spent=spent, active_max_us=self._limits.active_max_us)
-        dedup_key = _dedup_key(command)
+        key = dedup_key(command)
         return Situation(
             now,
             command.job_id,
-            holder=stage.holder(dedup_key),
-            completed=stage.completed(dedup_key),
+            holder=stage.holder(key),
+            completed=stage.completed(key),
             spent=spent,
             active_max_us=self._limits.active_max_us,
         )
@@ -368,7 +260,7 @@ class Desk:
             self._new_id() if job is not None and job.followup is not None else command.job_id,
             chance=self._random.random(),
             job=job,
-            reported=stage.reported(*_report_key(command)) if isinstance(command, c.EndingReport) else None,
+            reported=stage.reported(*report_key(command)) if isinstance(command, c.EndingReport) else None,
             lease_live=self.leases.live(command.job_id, elapsed=self._clock.elapsed()),
             awake_since=self._awake_since,
             active_max_us=self._limits.active_max_us,
@@ -399,30 +291,20 @@ class Desk:
 
     def _write_held(self, job_id: JobId, at: Micros, stage: Stage) -> None:
         """Progress that was held of the job is staged, if its worker still holds the job."""
-        held = self._held.pop(job_id, None)
-        if held is None:
-            return
-        job = stage.job(job_id)
-        if job is not None and job.lease_us is not None:
-            stage.add(held.event, at)
+        event, job = self.held.take(job_id), stage.job(job_id)
+        if event is not None and job is not None and job.lease_us is not None:
+            stage.add(event, at)
 
     def _stage_progress(self, event: NewEvent, at: Micros, stage: Stage) -> None:
         """Latest wins: written at once if the last was long enough ago, else held until then or until another event."""
         job = stage.job(event.job_id)
         if job is None:
             return
-        full = job.version >= self._limits.events_per_job_max
-        due = job.progress is None or job.leased_at is None or at - job.leased_at >= self._limits.progress_interval_us
-        if due and not full:
-            self._held.pop(event.job_id, None)
+        if self.held.is_due(job, at=at):
+            self.held.take(job.id)
             stage.add(event, at)
-            return
-        held = self._held.get(event.job_id)
-        until = None if held is None else held.until
-        if until is None and not full:
-            until = self._clock.elapsed() + self._limits.progress_interval_us
-            self._held_order.append((until, event.job_id))
-        self._held[event.job_id] = _Held(event, until)
+        else:
+            self.held.hold(job, event)
 
     def _follow(self, job: Job, event: NewEvent) -> None:
         """The lines follow what was staged."""
@@ -440,36 +322,6 @@ class Desk:
     def _renew(self, command: c.JobCommand, decision: Decision) -> None:
         if isinstance(command, (c.Heartbeat, c.ReportProgress)) and decision.outcome == "renewed":
             self.leases.renew(command.job_id, elapsed=self._clock.elapsed())
-
-    # Held progress
-
-    def held(self) -> tuple[JobId, ...]:
-        """The jobs whose progress is held back."""
-        return tuple(self._held)
-
-    def next_flush(self) -> int | None:
-        """When held progress is to be written, on the elapsed clock; None if there is none."""
-        while self._held_order:
-            moment, job_id = self._held_order[0]
-            if self._is_held_until(moment, job_id):
-                return moment
-            self._held_order.popleft()
-        return None
-
-    def take_flush(self) -> Flush:
-        """The progress whose time has come."""
-        due: list[JobId] = []
-        elapsed = self._clock.elapsed()
-        while self._held_order and self._held_order[0][0] <= elapsed:
-            moment, job_id = self._held_order.popleft()
-            if self._is_held_until(moment, job_id):
-                due.append(job_id)
-        return Flush(tuple(due))
-
-    def _is_held_until(self, moment: int, job_id: JobId) -> bool:
-        """False for a place in the order of progress that was written, or overtaken, in the meantime."""
-        held = self._held.get(job_id)
-        return held is not None and held.until == moment
 
     def _flush(self, work: Flush, stage: Stage) -> None:
         at = max(self._steady.now(), stage.last_at)
@@ -522,14 +374,6 @@ class Desk:
         result = self._one(command, stage)
         if not isinstance(result, Answer):
             raise result
-
-
-def _dedup_key(command: c.Create) -> DedupKey:
-    return (command.submission.owner, command.kind, command.submission.key or "")
-
-
-def _report_key(report: c.EndingReport) -> tuple[JobId, str, int, str]:
-    return (report.job_id, _ENDING_REPORTS[type(report)], report.fence, report.digest)
 
 
 def _holder_for_retry(job: Job, stage: Stage) -> Job | None:

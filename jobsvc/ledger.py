@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from jobsvc.answers import Again, Answer, Grants, repeat
 from jobsvc.changes import jobs_before, read_changes
 from jobsvc.clock import RandomBytes
-from jobsvc.desk import Desk, Flush, Limits, Remember, Several, Undo, owner_of, weight
+from jobsvc.desk import Desk, Limits
 from jobsvc.domain import commands as c
 from jobsvc.domain.errors import Corrupt, Draining, JobNotFound, JobsvcError, Rejected, SlowDown, StoreBusy, StoreDown
 from jobsvc.domain.ids import RANDOM_BYTES, IdMaker
@@ -34,6 +34,7 @@ from jobsvc.store.seam import ROWS_PER_PAGE_MAX, Batch, Behind, Found, Needs
 from jobsvc.takeovers import TakeOver, claimed_key
 from jobsvc.telemetry import cause_of, log, log_failure
 from jobsvc.waiters import JobWaiters, WorkerWaiters
+from jobsvc.work import Flush, Remember, Several, Undo, owner_of, weight
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -41,12 +42,12 @@ if TYPE_CHECKING:
     from jobsvc.answers import MarkRequest, Result, TakenOver
     from jobsvc.changes import Change
     from jobsvc.clock import Clock
-    from jobsvc.desk import Work
     from jobsvc.domain.job import Job
     from jobsvc.domain.words import JobId, Micros
     from jobsvc.leases import Leases
     from jobsvc.store.seam import Head, Mark, Opening, Store
     from jobsvc.takeovers import HandOver
+    from jobsvc.work import Work
 
 _PROBE_S: Final = 1.0
 """How often a store that went away is tried again."""
@@ -392,7 +393,7 @@ class Ledger:
             else:
                 self._awake.clear()
                 await self._awake.wait()
-        self._push_flush(self._desk.held())
+        self._push_flush(self._desk.held.job_ids)
         while self._queue:
             await self._attempt(self._gather())
 
@@ -458,7 +459,7 @@ class Ledger:
 
     async def _write(self, batch: list[_Entry]) -> None:
         self._appended = False
-        needs = self._desk.needs((entry.work, entry.mark) for entry in batch)
+        needs = self._desk.begin((entry.work, entry.mark) for entry in batch)
         found = await self._store.look_up(needs) if needs else Found()
         stage = Stage(self.memory, found)
         for entry in batch:
@@ -522,7 +523,7 @@ class Ledger:
 
     def _schedule_flush(self) -> None:
         """A timer to the moment at which held progress is to be written."""
-        moment = self._desk.next_flush()
+        moment = self._desk.held.next_due()
         if moment is None or self._flush_timer is not None or self._stopping:
             return
         delay_s = max(0, moment - self._clock.elapsed()) / 1e6
@@ -530,7 +531,7 @@ class Ledger:
 
     def _flush_due(self) -> None:
         self._flush_timer = None
-        self._push_flush(self._desk.take_flush().job_ids)
+        self._push_flush(self._desk.held.take_due())
         self._schedule_flush()
 
     # When the log grew without us, or the store failed

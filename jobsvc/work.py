@@ -1,0 +1,78 @@
+"""
+The work: all that may wait in the ledger's queue, how much it is, and in whose name it waits.
+
+A command is work by itself; the others are several at once, or what the ledger wants of its own accord. Frozen records
+and nothing else: what becomes of them is the desk's to say.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from msgspec import Struct
+
+from jobsvc.domain import commands as c
+from jobsvc.domain.errors import Rejected
+from jobsvc.domain.words import JobId
+from jobsvc.store.seam import Mark
+from jobsvc.takeovers import HandOver, TakeOver
+
+
+class Flush(Struct, frozen=True):
+    """Progress of these jobs was held back long enough and is to be written."""
+
+    job_ids: tuple[JobId, ...]
+
+
+class Several(Struct, frozen=True):
+    """Commands to be decided in order in one transaction, each on its own; or refused before, in its place."""
+
+    commands: tuple[c.JobCommand | Rejected, ...]
+
+
+class Undo(Struct, frozen=True):
+    """These grants never reached their worker; one that the same claim was given again since has, and stays."""
+
+    commands: tuple[c.Release, ...]
+
+
+class Remember(Struct, frozen=True):
+    """This mark is to be kept, about something that is no job: a revocation."""
+
+    mark: Mark
+
+
+Work = c.JobCommand | c.Claim | TakeOver | HandOver | Several | Undo | Flush | Remember
+"""What may wait in the ledger's queue."""
+
+_TAKE_OVER_WEIGHT: Final = 256
+"""As much as any batch holds: it may be a thousand decisions and more, and goes in a batch of its own."""
+
+
+def weight(work: Work) -> int:
+    """How many decisions *work* may take."""
+    match work:
+        case c.Claim():
+            return work.limit
+        case TakeOver():
+            return _TAKE_OVER_WEIGHT
+        case HandOver():
+            return len(work.job_ids)
+        case Several() | Undo():
+            return len(work.commands)
+        case Flush():
+            return len(work.job_ids)
+        case _:
+            return 1
+
+
+def owner_of(work: Work) -> str:
+    """In whose name *work* waits; empty for the workers', the operators' and our own."""
+    match work:
+        case Flush() | Undo() | Remember() | HandOver():
+            return ""
+        case Several():
+            named = (command.who.owner for command in work.commands if not isinstance(command, Rejected))
+            return next(named, None) or ""
+        case _:
+            return work.who.owner or ""
