@@ -69,16 +69,16 @@ async def _granted(call: Call, command: c.Claim, wait_s: float) -> tuple[Sequenc
             return grants.jobs, grants.fresh
         # Asked in the same loop turn as the wait begins: a job that came between answer and wait is not slept through.
         if not service.ledger.waiting(command.kinds):
-            await _wait(call, command.kinds, left_s)
+            await _wait(call, command, left_s)
         if not service.ledger.accepting:
             return (), ()
 
 
-async def _wait(call: Call, kinds: frozenset[str], timeout_s: float) -> None:
-    """A job of *kinds* may be ready, or *timeout_s* has passed."""
+async def _wait(call: Call, command: c.Claim, timeout_s: float) -> None:
+    """A job that *command* asks for may be ready, or *timeout_s* has passed."""
     waiters = call.service.ledger.worker_waiters
-    with call.service.limits.waits.held(call.holder, TOO_MANY_WAIT):
-        await waiters.wait(kinds, timeout_s=timeout_s)
+    with call.service.limits.waits.held(command.who.actor, TOO_MANY_WAIT):
+        await waiters.wait(command.kinds, timeout_s=timeout_s)
     try:
         call.check_not_revoked()
     except Unauthenticated:
