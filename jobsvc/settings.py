@@ -195,6 +195,12 @@ class Settings:
     waits_total_max: Count = 10_000
     """Requests that are held; one more is told to slow down, or, where it only prefers to wait, answered at once."""
 
+    looks_total_max: Count = 3
+    """Looks at the whole log under way at a time, one a principal: ``as_of`` of active jobs, differences, bisects."""
+
+    looks_guests_max: Count = 2
+    """Looks of all guests together under way at a time."""
+
     # --- What a request may hold ---------------------------------------------------------------------------------
 
     body_bytes_max: Count = 1_048_576

@@ -156,8 +156,8 @@ def _print_difference(difference: Difference) -> None:
 @click.command(epilog="Example: jobsvc bisect 'active>=100'; jobsvc bisect --job ID state=failed")
 @click.argument("predicate", metavar="FIELD=VALUE")
 @click.option("--job", metavar="ID", help="A field of this job; without it, the count of active jobs.")
-@click.option("--from", "since", metavar="POSITION|TIME", help="Only events after this.  [default: the beginning]")
-@click.option("--to", "until", metavar="POSITION|TIME", help="Only events up to this.  [default: the end]")
+@click.option("--since", metavar="POSITION|TIME", help="Only events after this.  [default: the beginning]")
+@click.option("--until", metavar="POSITION|TIME", help="Only events up to this.  [default: the end]")
 @settings_options
 @output_option
 def bisect(

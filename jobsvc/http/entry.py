@@ -15,7 +15,7 @@ from msgspec import Meta, Struct
 from jobsvc.domain.events import EventType
 from jobsvc.domain.words import State
 from jobsvc.http.shapes import StreamCursor
-from jobsvc.resource import Id
+from jobsvc.resource import Id, Moment
 
 JSON: Final = "application/json"
 Proof = Literal["bearer", "cookie", "ticket", "none"]
@@ -116,6 +116,9 @@ AFTER_POSITION: Final = Parameter(
 AFTER_PLACE: Final = Parameter(
     "after", Annotated[int, Meta(ge=0, lt=10**18)] | StreamCursor, "A position, or a cursor of this log.", 1841
 )
+AFTER_NUMBER: Final = Parameter("after", Annotated[int, Meta(ge=0, lt=10**18)], "The `next` of the page before.", 1841)
+PlaceAsked = Annotated[int, Meta(ge=0, lt=10**18)] | Moment
+AS_OF: Final = Parameter("as_of", PlaceAsked, "As it stood at this position of the log, or at this time.", 1841)
 LIMIT_EVENTS: Final = Parameter("limit", Annotated[int, Meta(ge=1, le=2_000)], "How many at most.", 100)
 EVENT_TYPE: Final = Parameter("type", EventType, "Events of this type only.", "job.failed")
 WAIT: Final = Parameter("wait_s", Annotated[float, Meta(ge=0)], "How long to hold the request at most.", 25)

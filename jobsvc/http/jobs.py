@@ -23,7 +23,7 @@ from jobsvc.domain.ids import is_job_id
 from jobsvc.domain.keys import RULE_VERSION, UnusableUrl, key_from_url, keys_for_any, profile_for, profiles_in_use
 from jobsvc.domain.moments import SECOND_US, parse_rfc3339
 from jobsvc.domain.words import State
-from jobsvc.http import bodies
+from jobsvc.http import bodies, past
 from jobsvc.http.call import LIMITED_ROLES, respond
 from jobsvc.http.limits import TOO_MANY_WAIT
 from jobsvc.http.problems import Malformed, Unauthenticated, problem
@@ -245,6 +245,8 @@ async def active(call: Call) -> web.Response:
     page_max = service.settings.active_page_max
     limit = call.whole_number("limit", default=page_max, least=1, most=page_max)
     kind, after = call.query("kind"), _after_job(call)
+    if call.query("as_of") is not None:
+        return await _active_as_of(call, who.owner, limit=limit if who.role in _SEES_MANY else None)
     scope = Scope(owner=who.owner, kinds=frozenset() if kind is None else frozenset({kind}))
     cursor = service.feed.cursor(service.feed.position)
     keys = _asked_keys(call, kind)
@@ -255,6 +257,27 @@ async def active(call: Call) -> web.Response:
         following = jobs[limit - 1].id if len(jobs) > limit else None
         jobs = jobs[:limit]
     return respond(encode(ActiveAnswer([shown(service, job) for job in jobs], cursor, following)))
+
+
+async def _active_as_of(call: Call, owner: str | None, *, limit: int | None) -> web.Response:
+    """The same as of an earlier position: what was *owner*'s then, in pages of *limit* for those who see many."""
+    service, kind = call.service, call.query("kind")
+    keys, position = _asked_keys(call, kind), await past.position_asked(call, "as_of")
+    many = service.settings.active_per_owner_max if limit is None else limit + 1
+    jobs = await past.active_as_of(
+        call,
+        position,
+        owner=owner,
+        after=None if limit is None else _after_job(call),
+        limit=many,
+        wants=lambda job: (kind is None or job.kind == kind) and (keys is None or job.key in keys),
+    )
+    following: str | UnsetType | None = UNSET
+    if limit is not None:
+        following = jobs[limit - 1].id if len(jobs) > limit else None
+        jobs = jobs[:limit]
+    shown_then = [job_resource(job, brief=True) for job in jobs]
+    return respond(encode(ActiveAnswer(shown_then, service.feed.cursor(position), following)))
 
 
 _SEES_MANY: Final = frozenset({"viewer", "operator"})
@@ -342,15 +365,24 @@ async def get(call: Call) -> web.Response:
     job = await visible_job(call)
     wait_s = call.seconds("wait_s", most=service.settings.read_wait_max_s)
     since = call.whole_number("since", default=job.version, least=0, most=10**12)
-    if wait_s is not None:
+    lease_expires_at = service.ledger.lease_of(job)
+    if call.query("as_of") is not None:
+        job, lease_expires_at = await past.as_of(call, job, position=await past.position_asked(call, "as_of")), None
+    elif wait_s is not None:
         job = await wait_for(call, job.id, lambda current: current.version > since or not current.active, wait_s)
         call.check_not_revoked()
+        lease_expires_at = service.ledger.lease_of(job)
     tag = f'W/"{job.version}"'
     headers = {"ETag": tag}
     if _is_known(call.request.headers.get("If-None-Match", ""), job.version):
         return respond(b"", status=304, headers=headers)
-    resource = job_resource(job, lease_expires_at=service.ledger.lease_of(job))
+    resource = job_resource(job, lease_expires_at=lease_expires_at)
     return respond(encode(JobAnswer(resource)), headers=headers)
+
+
+async def explain(call: Call) -> web.Response:
+    """``GET /api/jobs/{id}/explain``: what happened to the job, and why it is as it is, in sentences."""
+    return await past.explain(call, await visible_job(call))
 
 
 async def history(call: Call) -> web.StreamResponse:

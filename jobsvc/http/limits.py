@@ -27,6 +27,7 @@ class Limits:
     Attributes:
         waits: Requests held for something to happen.
         bodies: Bodies that are coming in.
+        looks: Looks at the whole log.
         writes: Requests of guests and users that may change something.
         guests_of_address: New guests from one address.
         guests: New guests from all addresses.
@@ -43,6 +44,7 @@ class Limits:
             guests_max=settings.bodies_guests_max,
             total_max=settings.bodies_total_max,
         )
+        self.looks = Shares(each_max=1, guests_max=settings.looks_guests_max, total_max=settings.looks_total_max)
         self.writes = Rate(
             clock,
             per_minute_max=settings.writes_per_minute_max,

@@ -9,7 +9,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from jobsvc.http import browser_client, figures, jobs, operators, pages, reference, sessions, standings, verbs, workers
+from jobsvc.http import (
+    browser_client,
+    figures,
+    jobs,
+    operators,
+    pages,
+    past,
+    reference,
+    sessions,
+    standings,
+    verbs,
+    workers,
+)
 from jobsvc.http.edge import Route
 
 if TYPE_CHECKING:
@@ -57,11 +69,12 @@ ROUTES: Final[tuple[Route, ...]] = (
         _READERS,
         jobs.active,
         "The active jobs and nothing else.",
-        query=frozenset({"url", "key", "kind", "owner", "limit", "after"}),
+        query=frozenset({"url", "key", "kind", "owner", "limit", "after", "as_of"}),
     ),
     Route("POST", "/api/jobs/cleanup/{id}", _OWNERS, jobs.clean_up, "Off the list what is over.", cleanup=True),
     Route("GET", "/api/jobs/{id}", _READERS, jobs.get, "A job; held with wait_s until it moves on."),
     Route("GET", "/api/jobs/{id}/events", _READERS, jobs.history, "What happened to a job, or its stream."),
+    Route("GET", "/api/jobs/{id}/explain", _READERS, jobs.explain, "Why a job is as it is, in sentences."),
     Route("POST", "/api/jobs/{id}/cancel", _OWNERS, jobs.cancel, "Stop a job."),
     Route("POST", "/api/jobs/{id}/retry", _OWNERS, jobs.retry, "Make a job that asks for the same as an ended one."),
     Route("GET", "/api/stream", _READERS, _stream, "Everything that the caller may see, live.", ticket=True),
@@ -96,6 +109,38 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route("POST", "/api/projections/{name}/rebuild", _OPERATORS, operators.rebuild_projection, "A view anew."),
     Route("POST", "/api/operator/verify", _OPERATORS, verbs.verify, "Whether the log and its views are whole."),
     Route("POST", "/api/operator/backup", _OPERATORS, verbs.backup, "A verified copy beside the service."),
+    Route(
+        "GET",
+        "/api/operator/state-at",
+        _OPERATORS,
+        past.state_at,
+        "A job, or all active ones, as of a position or a time.",
+        query=frozenset({"at", "job", "limit", "after"}),
+    ),
+    Route(
+        "GET",
+        "/api/operator/diff",
+        _OPERATORS,
+        past.diff,
+        "What changed between two positions or times.",
+        query=frozenset({"since", "until", "limit", "after"}),
+    ),
+    Route(
+        "GET",
+        "/api/operator/bisect",
+        _OPERATORS,
+        past.search,
+        "Which event made something so.",
+        query=frozenset({"predicate", "job", "since", "until"}),
+    ),
+    Route(
+        "GET",
+        "/api/operator/explain",
+        _OPERATORS,
+        past.urls,
+        "Whether two URLs are the same work, and by which rule.",
+        query=frozenset({"url", "kind"}),
+    ),
     Route("POST", "/api/operator/revoke", _OPERATORS, operators.revoke, "Whose tokens count no more."),
     Route("GET", "/healthz", None, operators.healthz, "The process answers."),
     Route("GET", "/readyz", None, operators.readyz, "Commands are taken and can be written."),

@@ -122,6 +122,14 @@ class EventsAnswer(Struct, frozen=True):
     next: NextPosition
 
 
+class StateAtAnswer(Struct, frozen=True):
+    """Jobs as they stood at a position, by id."""
+
+    position: Place
+    jobs: list[JobResource]
+    next: NextJob
+
+
 # Workers
 
 

@@ -7,7 +7,7 @@ what happened at a place.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
@@ -16,6 +16,10 @@ from jobsvc.domain.words import Micros
 
 if TYPE_CHECKING:
     from jobsvc.store.seam import Store
+
+
+_DIGITS_MAX: Final = 18
+"""More would not fit where positions are kept."""
 
 
 class Place(Struct, frozen=True):
@@ -36,7 +40,7 @@ def parse_place(text: str) -> Place:
     Raises:
         ValueError: It names none; the message says what would.
     """
-    if text.isascii() and text.isdigit():
+    if text.isascii() and text.isdigit() and len(text) <= _DIGITS_MAX:
         return Place(position=int(text))
     try:
         return Place(at=parse_rfc3339(text))

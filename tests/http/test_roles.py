@@ -27,6 +27,7 @@ TABLE: Final[dict[tuple[str, str], str]] = {
     ("POST", "/api/jobs/cleanup/{id}"):         "401   409   403   403   409   403   403   409",
     ("GET", "/api/jobs/{id}"):                  "401   200   403   403   200   403   200   200",
     ("GET", "/api/jobs/{id}/events"):           "401   200   403   403   200   403   200   200",
+    ("GET", "/api/jobs/{id}/explain"):          "401   200   403   403   200   403   200   200",
     ("POST", "/api/jobs/{id}/cancel"):          "401   202   403   403   202   403   403   202",
     ("POST", "/api/jobs/{id}/retry"):           "401   409   403   403   409   403   403   409",
     ("GET", "/api/stream"):                     "401   200   403   403   200   403   200   200",
@@ -40,6 +41,10 @@ TABLE: Final[dict[tuple[str, str], str]] = {
     ("POST", "/api/worker/jobs/{id}/release"):  "401   403   403   403   403   200   403   200",
     ("GET", "/api/log"):                        "401   403   403   403   403   403   403   200",
     ("GET", "/api/log/head"):                   "401   403   403   403   403   403   403   200",
+    ("GET", "/api/operator/state-at"):          "401   403   403   403   403   403   403   200",
+    ("GET", "/api/operator/diff"):              "401   403   403   403   403   403   403   200",
+    ("GET", "/api/operator/bisect"):            "401   403   403   403   403   403   403   200",
+    ("GET", "/api/operator/explain"):           "401   403   403   403   403   403   403   200",
     ("GET", "/api/streams"):                    "401   403   403   403   403   403   200   200",
     ("GET", "/api/workers"):                    "401   403   403   403   403   403   200   200",
     ("GET", "/api/stats"):                      "401   403   403   403   403   403   200   200",
@@ -66,7 +71,13 @@ CASES: Final = [
     for caller, status in zip(CALLERS, row.split(), strict=True)
 ]
 
-WITH_OWNER: Final = {"/api/jobs", "/api/jobs/active", "/api/jobs/{id}", "/api/jobs/{id}/events"}
+WITH_OWNER: Final = {
+    "/api/jobs",
+    "/api/jobs/active",
+    "/api/jobs/{id}",
+    "/api/jobs/{id}/events",
+    "/api/jobs/{id}/explain",
+}
 """
 GETs that name the guest as owner, as do the bodies of the routes on jobs.
 """
@@ -113,6 +124,10 @@ def params_of(method: str, path: str, world: World, job: JSON) -> JSON:
     """
     if path == "/api/stream":
         return {"wait_s": 1, "job": job["id"], "owner": world.guest.owner}
+    if path == "/api/operator/bisect":
+        return {"predicate": "active>=1"}
+    if path == "/api/operator/explain":
+        return {"url": ["https://x.com/a/status/1", "https://x.com/b/status/1"]}
     return {"owner": world.guest.owner} if method == "GET" and path in WITH_OWNER else {}
 
 

@@ -19,6 +19,7 @@ TABLE: Final[dict[tuple[str, str], tuple[int, str]]] = {
     #                                             then nobody guest user backnd worker viewer operator
     ("GET", "/api/jobs/{id}"):                   (200, "-     own   own  own    no     any    any"),
     ("GET", "/api/jobs/{id}/events"):            (200, "-     own   own  own    no     any    any"),
+    ("GET", "/api/jobs/{id}/explain"):           (200, "-     own   own  own    no     any    any"),
     ("GET", "/api/stream"):                      (200, "-     own   own  own    no     any    any"),
     ("POST", "/api/jobs/{id}/cancel"):           (200, "-     own   own  own    no     no     any"),
     ("POST", "/api/jobs/{id}/retry"):            (409, "-     own   own  own    no     no     any"),

@@ -190,7 +190,7 @@ def test_a_bisect_finds_what_made_it_so(log: Path) -> None:
     turns = [at for at in range(1, last + 1) if counts[at] >= 3 > counts[at - 1]]
 
     whole = asked(log, "bisect", "active>=3")
-    part = asked(log, "bisect", "active >= 3", "--from", str(turns[0]), "--to", str(last))
+    part = asked(log, "bisect", "active >= 3", "--since", str(turns[0]), "--until", str(last))
 
     assert [turns[0], turns[-1], len(turns)] == [whole["first"]["position"], whole["last"]["position"], whole["turns"]]
     assert (2, 3) == (whole["first"]["before"], whole["first"]["after"])

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from jobsvc.http.catalogue.jobs import JOBS
 from jobsvc.http.catalogue.operators import OPERATORS
 from jobsvc.http.catalogue.pages import PAGES
+from jobsvc.http.catalogue.past import PAST
 from jobsvc.http.catalogue.sessions import SESSIONS
 from jobsvc.http.catalogue.stream import STREAM
 from jobsvc.http.catalogue.workers import WORKERS
@@ -21,5 +22,13 @@ if TYPE_CHECKING:
 
     from jobsvc.http.entry import Entry
 
-CATALOGUE: Final[Mapping[tuple[str, str], Entry]] = {**JOBS, **STREAM, **WORKERS, **SESSIONS, **OPERATORS, **PAGES}
+CATALOGUE: Final[Mapping[tuple[str, str], Entry]] = {
+    **JOBS,
+    **PAST,
+    **STREAM,
+    **WORKERS,
+    **SESSIONS,
+    **OPERATORS,
+    **PAGES,
+}
 """Every entry, by the route that it is about."""

@@ -84,6 +84,7 @@ JOBS: Final[Mapping[tuple[str, str], Entry]] = {
             e.OWNER,
             Parameter("limit", e.LongLimit, "How many at most; for viewers and operators.", 1_000),
             e.AFTER_JOB,
+            e.AS_OF,
         ),
     ),
     ("POST", "/api/jobs/cleanup/{id}"): Entry(
@@ -111,6 +112,7 @@ JOBS: Final[Mapping[tuple[str, str], Entry]] = {
         parameters=(
             e.WAIT,
             Parameter("since", e.Digits, "With `wait_s`: the version that is known.", 3),
+            e.AS_OF,
             e.OWNER,
             e.IF_NONE_MATCH,
         ),
