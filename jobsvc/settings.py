@@ -338,6 +338,9 @@ class Settings:
     stream_buffer_low_bytes: CountOrNone = 4_096
     """Bytes unread by a client below which it is sent more again."""
 
+    stream_kernel_bytes: Count = 65_536
+    """Bytes unread by a client that the kernel holds beside those; Linux takes twice as many, and else megabytes."""
+
     stream_stall_s: Seconds = 30.0
     """How long a stream's client may read nothing of what waits for it before it is cut; twice that for any answer."""
 

@@ -180,7 +180,7 @@ class Streams:
         wire.connection = connection = self._connect(call, wire, form, scope=scope, single=single)
         self._admit(connection)
         high, low = self._settings.stream_buffer_high_bytes, self._settings.stream_buffer_low_bytes
-        wire.begin(transport, high=high, low=low)
+        wire.begin(transport, high=high, low=low, kernel=self._settings.stream_kernel_bytes)
         connection.advance()
         return wire
 

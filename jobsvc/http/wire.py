@@ -58,12 +58,13 @@ class Wire(asyncio.Protocol):
         self.connection: Connection | None = None
         self.room = False
 
-    def begin(self, transport: asyncio.Transport, *, high: int, low: int) -> None:
+    def begin(self, transport: asyncio.Transport, *, high: int, low: int, kernel: int) -> None:
         """What is written from now on goes to *transport*, which tells this protocol what becomes of it."""
         self._transport = transport
         self.room = True
         transport.set_protocol(self)
         transport.set_write_buffer_limits(high=high, low=low)
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, kernel)
 
     # The connection's side
 
@@ -243,7 +244,7 @@ async def _try() -> bool:
         await response.prepare(request)
         wire = Wire(Written(), chunked=True)
         wires.append(wire)
-        wire.begin(transport_of(request), high=16_384, low=4_096)
+        wire.begin(transport_of(request), high=16_384, low=4_096, kernel=65_536)
         wire.write(b"first", news=True)
         over.leave(request, response, wire)
         return response

@@ -207,7 +207,7 @@ class Reader:
             case "job":
                 job = frame["data"]["job"]
                 self.jobs.pop(job["id"], None)
-                if job["active"]:
+                if job["active"] and self.connection.channel.scope.owner in {None, job["owner"]}:
                     self.jobs[job["id"]] = (job["version"], job["state"])
             case _:
                 pass

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from jobsvc.channel import Scope
+from jobsvc.domain import commands as c
 from jobsvc.domain.moments import SECOND_US
 from jobsvc.http.catching_up import CatchingUp
 from jobsvc.http.connection import LIFE
 from jobsvc.settings import Settings
 from jobsvc.tokens import Bearer
 from tests.ledger.reading import Reader, active_of
-from tests.ledger.rig import Rig, cancel, together
+from tests.ledger.rig import OPERATOR, Rig, cancel, together
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -94,6 +95,15 @@ async def _ends(rig: Rig, _: Reader) -> None:
     await rig.told(cancel(next(iter(rig.ledger.memory.by_owner["user:a"].values()))))
 
 
+async def _moves(rig: Rig, _: Reader) -> None:
+    """
+    One job becomes another's, and one another's this owner's.
+    """
+    for owner, other in (("user:a", "user:b"), ("user:b", "user:a")):
+        job = next(iter(rig.ledger.memory.by_owner[owner].values()))
+        await rig.execute(c.ChangeOwner(job.id, OPERATOR, other))
+
+
 async def _some_room(_: Rig, reader: Reader) -> None:
     reader.give_room(1)
 
@@ -147,6 +157,7 @@ INPUTS: Final = (
     _notice,
     _notices,
     _ends,
+    _moves,
     _some_room,
     _room,
     _no_room,
@@ -231,7 +242,7 @@ def _folded(jobs: dict[str, Any], again: Reader) -> dict[str, Any]:
     """
     for one in again.told:
         jobs.pop(one["job"]["id"], None)
-        if one["job"]["active"]:
+        if one["job"]["active"] and one["job"]["owner"] == MINE.owner:
             jobs[one["job"]["id"]] = (one["job"]["version"], one["job"]["state"])
     return jobs
 
