@@ -75,13 +75,13 @@ class Settings:
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """The least level of log lines that are written."""
 
-    log_lines_per_s_max: int = 50
+    log_lines_per_s_max: CountOrNone = 50
     """Log lines a second of one event that callers can bring about, such as refusals; more are counted only."""
 
     drain_s: SecondsOrNone = 10.0
     """How long SIGTERM lets streams move elsewhere and requests finish. 0: they are cut at once."""
 
-    drain_notice_s: float = 0.25
+    drain_notice_s: SecondsOrNone = 0.25
     """How long after SIGTERM requests are still taken, with `/readyz` at 503, so that a balancer sees it in time."""
 
     # --- Who users are -------------------------------------------------------------------------------------------

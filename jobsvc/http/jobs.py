@@ -178,7 +178,8 @@ def _check_guest(call: Call, body: bodies.CreateBody, terms: Terms) -> None:
         raise InvalidCommand(message, pointer="/max_attempts")
     latest = call.service.clock.now() + int(settings.guest_run_at_max_s * SECOND_US)
     if terms.run_at is not None and terms.run_at > latest:
-        raise InvalidCommand("guests and users schedule at most 30 days ahead", pointer="/run_at")
+        message = f"guests and users schedule at most {settings.guest_run_at_max_s:g} seconds ahead"
+        raise InvalidCommand(message, pointer="/run_at")
     if settings.guest_kinds and body.kind not in settings.guest_kinds:
         raise InvalidCommand("guests and users may not create jobs of this kind", pointer="/kind")
 
@@ -407,7 +408,7 @@ async def cancel(call: Call) -> web.Response:
     """``POST /api/jobs/{id}/cancel``: 200 ended, 202 cancelling."""
     body = await call.body(bodies.CancelBody)
     command = c.Cancel(
-        job_id=await _known_id(call),
+        job_id=_known_id(call),
         who=call.acting(body.owner or call.query("owner")),
         force=body.force,
         reason=call.reason(body.reason),
@@ -425,7 +426,7 @@ async def retry(call: Call) -> web.Response:
     content = await call.content()
     body = call.parse(bodies.ReasonBody, content)
     command = c.Retry(
-        job_id=await _known_id(call),
+        job_id=_known_id(call),
         new_id=call.service.ledger.new_id(),
         who=call.acting(body.owner or call.query("owner")),
         if_version=_if_version(call),
@@ -440,7 +441,7 @@ async def clean_up(call: Call) -> web.Response:
     """``POST /api/jobs/cleanup/{id}``: off the list if it has no right to be there; harmless to repeat."""
     body = await call.body(bodies.CancelBody)
     command = c.CleanUp(
-        job_id=await _known_id(call),
+        job_id=_known_id(call),
         who=call.acting(body.owner or call.query("owner")),
         force=body.force,
         reason=call.reason(body.reason),
@@ -463,13 +464,13 @@ async def visible_job(call: Call) -> Job:
     Raises:
         JobNotFound, AccessDenied: There is none; it is another's.
     """
-    job = await call.service.ledger.read_job(await _known_id(call))
+    job = await call.service.ledger.read_job(_known_id(call))
     if not call.acting(call.query("owner")).may_see(job.owner):
         raise AccessDenied
     return job
 
 
-async def _known_id(call: Call) -> str:
+def _known_id(call: Call) -> str:
     job_id = call.named
     if not is_job_id(job_id):
         raise JobNotFound

@@ -59,6 +59,8 @@ def test_an_empty_variable_counts_as_not_set() -> None:
     ("name", "value", "said"),
     [
         ("JOBSVC_PORT", "70000", "JOBSVC_PORT: expected `int` <= 65535"),
+        ("JOBSVC_LOG_LINES_PER_S_MAX", "-1", "JOBSVC_LOG_LINES_PER_S_MAX: expected `int` >= 0"),
+        ("JOBSVC_DRAIN_NOTICE_S", "-1", "JOBSVC_DRAIN_NOTICE_S: expected `float` >= 0.0"),
         ("JOBSVC_PORT", "many", "JOBSVC_PORT: expected `int`"),
         ("JOBSVC_HEARTBEAT_S", "0", "JOBSVC_HEARTBEAT_S: expected `float` > 0.0"),
         ("JOBSVC_HEARTBEAT_S", "nan", "JOBSVC_HEARTBEAT_S"),
