@@ -18,20 +18,21 @@ from typing import TYPE_CHECKING, Final
 from msgspec.structs import replace
 
 from jobsvc.answers import Again, Answer, Grants, repeat
-from jobsvc.changes import jobs_before, read_changes
+from jobsvc.changes import jobs_before
 from jobsvc.clock import RandomBytes
 from jobsvc.desk import Desk, Limits
 from jobsvc.domain import commands as c
-from jobsvc.domain.errors import Corrupt, Draining, JobNotFound, JobsvcError, Rejected, SlowDown, StoreBusy, StoreDown
+from jobsvc.domain.errors import Draining, JobNotFound, JobsvcError, Rejected, SlowDown, StoreBusy, StoreDown
 from jobsvc.domain.ids import RANDOM_BYTES, IdMaker
 from jobsvc.domain.moments import SECOND_US
 from jobsvc.domain.words import SYSTEM
 from jobsvc.memory import Memory, Stage
 from jobsvc.metrics import Metrics
 from jobsvc.observe import log_answered
+from jobsvc.recovery import BEYOND_REPAIR, as_store_down, reopened
 from jobsvc.shares import Shares
-from jobsvc.store.seam import ROWS_PER_PAGE_MAX, Batch, Behind, Found, Needs
-from jobsvc.takeovers import TakeOver, claimed_key
+from jobsvc.store.seam import Batch, Behind, Found
+from jobsvc.takeovers import TakeOver
 from jobsvc.telemetry import cause_of, log, log_failure
 from jobsvc.waiters import JobWaiters, WorkerWaiters
 from jobsvc.work import Flush, Remember, Several, Undo, owner_of, weight
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     from jobsvc.domain.job import Job
     from jobsvc.domain.words import JobId, Micros
     from jobsvc.leases import Leases
-    from jobsvc.store.seam import Head, Mark, Opening, Store
+    from jobsvc.store.seam import Mark, Opening, Store
     from jobsvc.takeovers import HandOver
     from jobsvc.work import Work
 
@@ -555,30 +556,26 @@ class Ledger:
         self._judge(failure)
         while not self._stopping:
             try:
-                before = self.memory.position
-                opening = await self._store.reopen()
-                await self._store.append(Batch((), ()), decided_at=opening.head.position)
-                missed = await self._missed(before, opening.head)
-                spent = await self._spent_by(batch)
+                found = await reopened(self._store, before=self.memory.position, guests=_guests_of(batch))
             except Exception as error:  # noqa: BLE001  # the loop must outlive whatever a broken store comes up with
-                still = _as_store_down(error)
+                still = as_store_down(error)
                 log("store.still_down", code=still.kind, cause=cause_of(error))
                 self._judge(still)
                 self._refuse_queued(still)
                 await asyncio.sleep(_PROBE_S)
                 continue
-            self._load(opening)
+            self._load(found.opening)
             self._failure = None
-            log("store.recovered", position=opening.head.position)
-            self._publish(missed)
-            for guest in spent:
+            log("store.recovered", position=found.opening.head.position)
+            self._publish(found.missed)
+            for guest in found.spent:
                 self.memory.spend(guest)
-            self._tell_spent(spent)
+            self._tell_spent(found.spent)
             self._wake_workers()
             return
 
     def _judge(self, failure: StoreDown) -> None:
-        if failure.kind in _BEYOND_REPAIR and self.fatal is not None and not self.fatal.done():
+        if failure.kind in BEYOND_REPAIR and self.fatal is not None and not self.fatal.done():
             self.fatal.set_result(failure)
 
     def _refuse_queued(self, failure: StoreDown) -> None:
@@ -589,26 +586,9 @@ class Ledger:
                 self._queued.give(entry.owner, weight=entry.weight)
             entry.resolve(StoreDown(failure.message))
 
-    async def _missed(self, before: int, head: Head) -> list[Change]:
-        """What was committed although we were told that it was not."""
-        missed: list[Change] = []
-        while before < head.position:
-            missed += await read_changes(self._store, after=before, limit=ROWS_PER_PAGE_MAX)
-            before = missed[-1].event.position
-        return missed
-
-    async def _spent_by(self, batch: list[_Entry]) -> dict[str, str]:
-        """The guests whom *batch* took over after all, with their new owners."""
-        guests = [entry.work.guest for entry in batch if isinstance(entry.work, TakeOver)]
-        found = await self._store.look_up(Needs(marks=frozenset(map(claimed_key, guests))))
-        return {mark.principal: mark.answer.decode() for mark in found.marks.values()}
-
     def _load(self, opening: Opening) -> None:
         self.memory.load(opening)
         self._desk.reset()
-
-
-_BEYOND_REPAIR: Final = frozenset({"io", "corrupt"})
 
 
 def _tell(tell: Callable[..., None], *news: object) -> None:
@@ -619,10 +599,9 @@ def _tell(tell: Callable[..., None], *news: object) -> None:
         log_failure("ledger.fault", fault)
 
 
-def _as_store_down(error: Exception) -> StoreDown:
-    if isinstance(error, StoreDown):
-        return error
-    return StoreDown(kind="corrupt" if isinstance(error, Corrupt) else "other")
+def _guests_of(batch: list[_Entry]) -> list[str]:
+    """Whom *batch* was to take over."""
+    return [entry.work.guest for entry in batch if isinstance(entry.work, TakeOver)]
 
 
 def _batch_of(stage: Stage) -> Batch:
