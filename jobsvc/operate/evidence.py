@@ -6,6 +6,7 @@ Reads the stream of one job, and of the jobs that it names one event each. What 
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from jobsvc.domain.events import Event
     from jobsvc.domain.words import JobId
     from jobsvc.store.seam import Store
+
+_EVENTS_AT_ONCE: Final = 256
+"""A longer stream is explained on another thread, since a loop that serves others waits for nobody's ticks."""
 
 _JOBS_PER_KEY: Final = 20
 """Of how many ended jobs with a key the births are named."""
@@ -56,7 +60,10 @@ async def explain_job(store: Store, job_id: JobId, *, position: int, role_only: 
     if not events:
         return None
     places = await _places(store, events, until=position)
-    return Explained(job_id, position, explain(events, places=places, role_only=role_only))
+    if len(events) <= _EVENTS_AT_ONCE:
+        return Explained(job_id, position, explain(events, places=places, role_only=role_only))
+    told = await asyncio.to_thread(explain, events, places=places, role_only=role_only)
+    return Explained(job_id, position, told)
 
 
 async def explain_urls(store: Store, urls: tuple[str, str], *, profiles: Iterable[str]) -> ComparedUrls:
