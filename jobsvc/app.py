@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from jobsvc.clock import Clock
     from jobsvc.http.provider import Provider
     from jobsvc.settings import Settings
-    from jobsvc.store.seam import Store
+    from jobsvc.store.seam import Parked, Store
 
 EXIT_DONE: Final = 0
 EXIT_STORE_BEYOND_REPAIR: Final = 70
@@ -122,7 +122,9 @@ async def running(
         revocations=revocations,
         hand_over=await _hand_over(),
     )
-    runner = Runner(store, CATCH_UP, tell=_tell_parked, recent=feed.ring.recent)
+    runner = Runner(
+        store, CATCH_UP, tell=_tell_parked, recent=feed.ring.recent, parked_max=settings.projection_parked_max
+    )
     await runner.start()
     ledger.on_commit.append(runner.notice)
     handovers = Handovers(ledger, store, jobs_max=settings.handover_jobs_max)
@@ -179,8 +181,11 @@ async def _hand_over() -> HandOver:
     return HandOver(frees=works)
 
 
-def _tell_parked(projection: str, failure: Exception) -> None:
-    log_failure("projection.parked", failure, projection=projection)
+def _tell_parked(projection: str, failure: Exception, parked: Parked | None) -> None:
+    if parked is None:
+        log_failure("projection.held", failure, projection=projection)
+    else:
+        log_failure("projection.parked", failure, projection=projection, job_id=parked.job_id, position=parked.position)
 
 
 @asynccontextmanager

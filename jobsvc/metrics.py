@@ -97,6 +97,10 @@ class Metrics:
             "projection_lag_events", "Events a projection has yet to take in.", "projection"
         )
 
+        self.projection_parked = self._gauge(
+            "projection_parked_jobs", "Jobs whose events a projection has parked.", "projection"
+        )
+
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(name, text, labels, namespace="jobsvc", registry=self.registry)
 

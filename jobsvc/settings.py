@@ -306,6 +306,12 @@ class Settings:
     handover_wait_max_s: Seconds = 2.0
     """How long the answer to a claim waits for the ended jobs to have moved; the rest follow at once."""
 
+    projection_parked_max: Count = 1_000
+    """Jobs whose events a projection may have parked, each because of one that it could not take in; then it holds."""
+
+    ready_in_spite_of_findings: bool = False
+    """Leave `/readyz` at 200 while projections have events parked or the doctor finds something; metrics tell."""
+
     # --- The stream ----------------------------------------------------------------------------------------------
 
     heartbeat_s: Seconds = 15.0

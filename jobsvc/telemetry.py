@@ -54,6 +54,7 @@ ErrorEvent = Literal[
     "sweeper.failed",
     "handover.failed",
     "projection.parked",
+    "projection.held",
     "act.failed",
     "request.failed",
     "feed.fault",
@@ -222,9 +223,16 @@ LINES: Final[Mapping[LogEvent, Line]] = {
         "Report it, if it comes again.",
     ),
     "projection.parked": Line(
-        "A view that catches up met an event that it cannot take in, and stands still.",
+        "A view that catches up met an event that it cannot take in. Of that job it takes in nothing from there on; "
+        "the other jobs go on.",
+        ("projection", "job_id", "position", "traceback"),
+        "Mend the projection, then `jobsvc parked NAME --retry JOB`, or `--discard JOB` to leave this event out.",
+    ),
+    "projection.held": Line(
+        "A view that catches up stands still: the store was away, an event is of a type that this version does not "
+        "know, or too many jobs would be parked.",
         ("projection", "traceback"),
-        "Mend the projection, then rebuild it.",
+        "Unless `store.down` stands near it: mend the projection, or serve with the version that wrote the log.",
     ),
     "act.failed": Line(
         "An operator's verb met a fault of ours, or what is stored contradicts itself.",

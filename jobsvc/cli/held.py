@@ -29,6 +29,8 @@ Result = TypeVar("Result")
 _TOKEN_TTL_S: Final = 86_400.0
 """An act may take long, but not so long."""
 
+_LINES: Final = "application/x-ndjson"
+
 _LINE_BYTES_MAX: Final = 64 * 1024 * 1024
 """The last line holds all that was found."""
 
@@ -45,7 +47,13 @@ class NotKnown(Exception):
 
 
 def through_service(
-    loaded: Loaded, verb: str, *, body: Mapping[str, Any], answer: type[Result], looks_only: bool = False
+    loaded: Loaded,
+    verb: str,
+    *,
+    body: Mapping[str, Any],
+    answer: type[Result],
+    looks_only: bool = False,
+    path: str | None = None,
 ) -> Result | None:
     """
     What the service that holds the file answers to ``POST /api/operator/{verb}``; None if there is none.
@@ -57,6 +65,7 @@ def through_service(
         answer: The record that the answer is.
         looks_only: The verb can as well look at the file itself: that is what None says, too, where the service cannot
             be asked for want of its secret.
+        path: Where to ask, if not there.
 
     Raises:
         Misused: The request was refused as it stands, or the service does not know us.
@@ -70,7 +79,9 @@ def through_service(
     try:
         token = _token(secret_of(loaded))
         said = {name: value for name, value in body.items() if value is not None}
-        return msgspec.json.decode(asyncio.run(_ask(owner, verb, said, token=token)), type=answer)
+        return msgspec.json.decode(
+            asyncio.run(_ask(owner, verb, said, token=token, path=path or f"/api/operator/{verb}")), type=answer
+        )
     except (NotKnown, Misused) as error:
         if looks_only:
             return None
@@ -81,23 +92,22 @@ def through_service(
         ) from error
 
 
-async def _ask(owner: Owner, verb: str, body: Mapping[str, Any], *, token: str) -> bytes:
+async def _ask(owner: Owner, verb: str, body: Mapping[str, Any], *, token: str, path: str) -> bytes:
     """The result, as it was answered; whoever waits sees how far it is."""
     import aiohttp
 
-    headers = {"Accept": "application/x-ndjson", "Authorization": f"Bearer {token}"}
+    headers = {"Accept": _LINES, "Authorization": f"Bearer {token}"}
     if owner.host is not None:
         headers["Host"] = owner.host
-    url = f"{owner.url}/api/operator/{verb}"
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=10)
     try:
         async with (
             aiohttp.ClientSession(timeout=timeout, read_bufsize=_LINE_BYTES_MAX) as session,
-            session.post(url, json=body, headers=headers) as response,
+            session.post(owner.url + path, json=body, headers=headers) as response,
         ):
             if response.status != 200:  # noqa: PLR2004
                 raise _refusal(await response.json(content_type=None))
-            return await _last(response, verb)
+            return await (_last(response, verb) if response.content_type == _LINES else response.read())
     except (aiohttp.ClientError, ConnectionError) as error:
         raise Wrong(f"the service at {owner.url} went away: {error}") from error
 

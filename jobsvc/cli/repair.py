@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from jobsvc.cli.held import through_service
-from jobsvc.cli.options import Misused, output_option, print_json, settings_from, settings_options
+from jobsvc.cli.options import Misused, Wrong, output_option, print_json, settings_from, settings_options
 from jobsvc.cli.progress import counting, reading, repairing
 
 if TYPE_CHECKING:
@@ -95,19 +95,23 @@ def rebuild(*, name: str, config_path: str | None, pairs: tuple[str, ...], outpu
     """
     Build the view NAME anew beside the live one and swap it in.
 
-    NAME is active, keys, history or counts. For a stopped file; a running service rebuilds its own with
-    POST /api/projections/NAME/rebuild.
+    NAME is active, keys, history or counts. The service may be running; it does the work then, and goes on meanwhile.
+    Exit code 1 if events of some jobs could not be taken in; jobsvc parked lists them.
     """
-    from jobsvc.operate.views import BUILT_IN
+    from jobsvc.operate.views import BUILT_IN, Rebuilt
 
     if name not in BUILT_IN:
         raise Misused(f"there is no view {name!r}; there are {', '.join(BUILT_IN)}")
-    database = settings_from(flags, config_path=config_path, pairs=pairs).settings.database_path
-    rebuilt = asyncio.run(_rebuilt(database, name))
+    loaded = settings_from(flags, config_path=config_path, pairs=pairs)
+    rebuilt = through_service(
+        loaded, "rebuild", path=f"/api/projections/{name}/rebuild", body={}, answer=Rebuilt
+    ) or asyncio.run(_rebuilt(loaded.settings.database_path, name))
     if output == "json":
         print_json(rebuilt)
     else:
         click.echo(f"{rebuilt.projection} rebuilt: {rebuilt.rows} rows as of position {rebuilt.position}")
+    if rebuilt.parked:
+        raise Wrong(f"{rebuilt.parked} jobs are parked: not all of their events could be taken in")
 
 
 async def _rebuilt(database: Path, name: str) -> Rebuilt:

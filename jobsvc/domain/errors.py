@@ -221,6 +221,12 @@ class StoreDown(Unavailable):
         """
 
 
+class Unsound(Unavailable):
+    """
+    The service takes work, but something is wrong that an operator has to see to.
+    """
+
+
 class Draining(Unavailable):
     """
     The service is stopping; try again in a moment.

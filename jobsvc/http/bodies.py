@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 from itertools import accumulate
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta, Raw, Struct, field
@@ -145,6 +145,17 @@ class BackupBody(ActBody, frozen=True, kw_only=True):
 
     file: Annotated[str, Meta(pattern="^/[^\\x00]{1,4000}$")]
     force: bool = False
+
+
+class ParkedBody(ActBody, frozen=True, kw_only=True):
+    """
+    Whether to try a parked job again as it is, or without the event that it waits at, for good.
+
+    Without ``job_id`` it is all of the projection.
+    """
+
+    act: Literal["retry", "discard"]
+    job_id: Annotated[str, Meta(max_length=36)] | None = None
 
 
 class SessionClaimBody(Body, frozen=True):

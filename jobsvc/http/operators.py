@@ -8,19 +8,16 @@ from typing import TYPE_CHECKING, Final, cast, get_args
 
 from aiohttp import web
 
-from jobsvc.domain.errors import AccessDenied, Draining, InvalidCommand, StoreDown
+from jobsvc.domain.errors import AccessDenied, Draining, InvalidCommand, StoreDown, Unsound
 from jobsvc.domain.events import EventType
 from jobsvc.domain.ids import is_job_id
 from jobsvc.domain.moments import parse_rfc3339, rfc3339
 from jobsvc.http import bodies
 from jobsvc.http.call import respond
-from jobsvc.http.problems import NotFound
 from jobsvc.http.revocations import Revocation, name_of_token
-from jobsvc.http.shapes import EventsAnswer, HeadAnswer, ProjectionsAnswer, RebuildBegun, RevokeAnswer, Standing
+from jobsvc.http.shapes import EventsAnswer, HeadAnswer, RevokeAnswer
 from jobsvc.http.standings import observe
-from jobsvc.memory import INLINE
 from jobsvc.oneline import one_line
-from jobsvc.operate.views import INLINE_NAMES, rebuild
 from jobsvc.resource import encode, event_resource
 from jobsvc.store.codec import read_record
 from jobsvc.telemetry import log as log_line
@@ -70,40 +67,6 @@ async def head(call: Call) -> web.Response:
     return respond(encode(HeadAnswer(newest.position, newest.chain.hex(), newest.epoch)))
 
 
-async def projections(call: Call) -> web.Response:
-    """``GET /api/projections``: how far each view is, and what is wrong with it."""
-    memory = call.service.ledger.memory
-    inline = [Standing(one.name, one.version, inline=True, position=memory.position, lag=0) for one in INLINE]
-    catching_up = [
-        Standing(
-            one.name,
-            one.version,
-            inline=False,
-            position=one.position,
-            lag=memory.position - one.position,
-            failure=one.failure,
-        )
-        for one in call.service.runner.standings.values()
-    ]
-    return respond(encode(ProjectionsAnswer([*inline, *catching_up], memory.position)))
-
-
-async def rebuild_projection(call: Call) -> web.Response:
-    """``POST /api/projections/{name}/rebuild``: the view anew, swapped in while the service goes on."""
-    name, service = call.named, call.service
-    call.reason((await call.body(bodies.RebuildBody)).reason)
-    if name not in INLINE_NAMES:
-        if name not in service.runner.standings:
-            raise NotFound(f"there is no projection {name!r}")
-        call.noted["projection"] = name
-        await service.runner.begin_anew(name)
-        return respond(encode(RebuildBegun(name)), status=202)
-    call.noted["projection"] = name
-    rebuilt = await rebuild(service.store, name, alone=service.ledger.alone)
-    log_line("projection.rebuilt", projection=name, actor=call.principal.actor, count=rebuilt.rows)
-    return respond(encode(rebuilt))
-
-
 async def revoke(call: Call) -> web.Response:
     """``POST /api/operator/revoke``: a subject's tokens count no more, or one token; their streams end."""
     body = await call.body(bodies.RevokeBody)
@@ -140,12 +103,28 @@ async def healthz(call: Call) -> web.Response:
 
 
 async def readyz(call: Call) -> web.Response:
-    """``GET /readyz``: commands are taken and can be written."""
+    """``GET /readyz``: commands are taken and can be written, and nothing is known to be wrong."""
     if call.service.ledger.stopping or call.service.streams.draining:
         raise Draining
     if not call.service.ledger.accepting:
         raise StoreDown
+    if not call.service.settings.ready_in_spite_of_findings:
+        _check_sound(call)
     return respond(b'{"status":"ready"}')
+
+
+def _check_sound(call: Call) -> None:
+    """
+    No projection has events parked, or holds.
+
+    Raises:
+        Unsound: One does.
+    """
+    for one in call.service.runner.standings.values():
+        if one.parked:
+            raise Unsound(f"the projection {one.name} has the events of {len(one.parked)} jobs parked")
+        if one.failure is not None:
+            raise Unsound(f"the projection {one.name} stands still")
 
 
 async def metrics(call: Call) -> web.Response:
@@ -165,6 +144,7 @@ async def metrics(call: Call) -> web.Response:
     gauges.store_ready.set(1 if service.ledger.accepting else 0)
     for one in service.runner.standings.values():
         gauges.projection_lag.labels(one.name).set(service.ledger.memory.position - one.position)
+        gauges.projection_parked.labels(one.name).set(len(one.parked))
     gauges.ring_bytes.set(service.feed.ring.bytes)
     observe(service)
     return web.Response(body=gauges.exposition(), headers={"Content-Type": gauges.content_type})

@@ -14,6 +14,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from jobsvc.domain.words import State
 from jobsvc.http.bodies import any_of
 from jobsvc.operate.backup import Copied
+from jobsvc.operate.parked import ParkedJob, ParkedReport
 from jobsvc.operate.verify import VerifyReport
 from jobsvc.operate.views import Rebuilt
 from jobsvc.resource import Count, EventResource, Id, JobResource, Moment, Place, Position
@@ -275,6 +276,8 @@ class Standing(Struct, frozen=True):
     position: Place
     lag: Count
     failure: Annotated[str | None, Meta(description="Why it holds, if it does.")] = None
+    parked_jobs: Annotated[int, Meta(ge=0, description="How many jobs it has parked.")] = 0
+    parked: Annotated[list[ParkedJob], Meta(description="The first 100 of them, by position.")] = []
 
 
 class ProjectionsAnswer(Struct, frozen=True):
@@ -284,13 +287,8 @@ class ProjectionsAnswer(Struct, frozen=True):
     head: Place
 
 
-class RebuildBegun(Struct, frozen=True):
-    """The view is being made anew; ``GET /api/projections`` shows how far it is."""
-
-    projection: str
-
-
 RebuildAnswer = Rebuilt
+SettledAnswer = ParkedReport
 VerifyAnswer = VerifyReport
 BackupAnswer = Copied
 

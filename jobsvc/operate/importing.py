@@ -29,7 +29,7 @@ from jobsvc.operate.verify import verify
 from jobsvc.store.chain import GENESIS
 from jobsvc.store.codec import read_record
 from jobsvc.store.seam import ROWS_PER_PAGE_MAX, Loaded
-from projections.runner import Rows, take
+from projections.folding import Rows, take
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -80,8 +80,9 @@ async def verify(
 
     Cost: about 14 µs an event; the memory of a page, and of the projections that catch up.
     """
-    checkpoints = await store.read_checkpoints()
-    catch_ups = [CatchUp(store, projection, checkpoints.get(projection.name)) for projection in CATCH_UP]
+    catch_ups = [CatchUp(store, projection) for projection in CATCH_UP]
+    for one in catch_ups:
+        await one.begin()
 
     def take(events: Sequence[Event]) -> None:
         for one in catch_ups:

@@ -9,20 +9,20 @@ row that no replay can make is gone.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
 from msgspec import Struct
 
-from jobsvc.domain.errors import Corrupt
 from jobsvc.memory import INLINE
-from jobsvc.store.seam import Behind
+from jobsvc.operate.shadows import Shadow
 from projections.counts import Counts
-from projections.runner import Rows, catch_up, forget, replay, take
+from projections.runner import catch_up, forget, read_parked
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
+    from jobsvc.domain.events import Event
     from jobsvc.store.seam import Store, ViewName
     from projections.projection import Projection
 
@@ -34,18 +34,21 @@ BUILT_IN: Final[Mapping[str, Projection]] = {one.name: one for one in (*INLINE, 
 
 INLINE_NAMES: Final[frozenset[str]] = frozenset(one.name for one in INLINE)
 
-_ROWS_PER_FILL: Final = 1_000
-
 _TURNS: Final[WeakKeyDictionary[Store, asyncio.Lock]] = WeakKeyDictionary()
 """By store, whose turn it is to rebuild: two at once share a shadow, and one would swap in what the other emptied."""
 
 
 class Rebuilt(Struct, frozen=True):
-    """What a rebuild did: which view, how many rows it has, and as of which position it was swapped in."""
+    """
+    What a rebuild did: which view, how many rows it has, and as of which position it was swapped in.
+
+    ``parked`` are the jobs that it could not take in whole.
+    """
 
     projection: str
     rows: int
     position: int
+    parked: int = 0
 
 
 async def rebuild(
@@ -61,7 +64,8 @@ async def rebuild(
     Args:
         store: Opened for writing.
         name: Of a projection that ships with the service.
-        alone: Runs an action between two batches of the writer; None where nobody else writes.
+        alone: Runs an action while nobody else writes the view: between two batches of the writer, or of its runner.
+            None where nobody else writes at all.
         progress: Told the position after each page.
 
     Raises:
@@ -71,7 +75,7 @@ async def rebuild(
     async with _TURNS.setdefault(store, asyncio.Lock()):
         if name in INLINE_NAMES:
             return await _rebuild_inline(store, projection, alone=alone, progress=progress)
-        return await _rebuild_catch_up(store, projection, progress=progress)
+        return await _rebuild_catch_up(store, projection, alone=alone, progress=progress)
 
 
 async def _rebuild_inline(
@@ -82,56 +86,62 @@ async def _rebuild_inline(
     progress: Callable[[int], None] | None,
 ) -> Rebuilt:
     """A view that is written with the events: folded into a shadow, which takes in the last few and is swapped in."""
-    name = projection.name
-    view: ViewName = name  # type: ignore[assignment]  # the inline views are named as the seam names them
-    built = await replay(store, projection, progress=progress)
-    await store.begin_shadow(view)
-    for page in _pages(built.rows):
-        await store.fill_shadow(view, page)
-    swap = _Swap(store, view, projection, rows=built.rows, position=built.position)
-    await (swap.run() if alone is None else alone(swap.run))
-    return Rebuilt(name, len(built.rows), swap.position)
+    shadow = Shadow(store, projection)
+    await shadow.begin()
+    await shadow.catch_up(progress)
+    await (shadow.swap() if alone is None else alone(shadow.swap))
+    view: ViewName = projection.name  # type: ignore[assignment]  # the inline views are named as the seam names them
+    await store.clear_shadow(view)
+    return Rebuilt(projection.name, await store.count_rows(view), shadow.position)
 
 
-class _Swap:
-    """The end of a rebuild: the last few events, and the swap."""
+class _Beside:
+    """A projection under a name of its own, beside the one whose rows it makes anew."""
 
-    def __init__(self, store: Store, view: ViewName, projection: Projection, *, rows: Rows, position: int) -> None:
-        self._store = store
-        self._view = view
+    def __init__(self, projection: Projection) -> None:
         self._projection = projection
-        self._rows = rows
-        self.position = position
+        self.name = f"{projection.name} anew"
+        self.version = projection.version
 
-    async def run(self) -> None:
-        """The shadow is the view. Ends, because under the writer's lock the log does not grow."""
-        while True:
-            try:
-                await self._store.swap_shadow(self._view, built_to=self.position)
-            except Behind as behind:
-                if not behind.events:
-                    message = "the head of the log is not where its last event is; verify the log first"
-                    raise Corrupt(message) from behind
-                touched = take(self._projection, self._rows, behind.events)
-                await self._store.fill_shadow(self._view, {key: self._rows.get(key) for key in touched})
-                self.position = behind.events[-1].position
-            else:
-                return
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  # whatever else the projection has
+        return getattr(self._projection, name)
+
+    def apply(self, row: Any, event: Event) -> Any:  # noqa: ANN401  # rows are whatever the projection says they are
+        """As the projection has it."""
+        return self._projection.apply(row, event)
 
 
-async def _rebuild_catch_up(store: Store, projection: Projection, *, progress: Callable[[int], None] | None) -> Rebuilt:
-    """A catch-up projection begun anew: its rows are dropped with its checkpoint, then it catches up."""
-    await forget(store, projection)
-    position = 0
-    while (reached := await catch_up(store, projection, checkpoint=position)) > position:
+async def _rebuild_catch_up(
+    store: Store,
+    projection: Projection,
+    *,
+    alone: Callable[[Callable[[], Awaitable[None]]], Awaitable[None]] | None,
+    progress: Callable[[int], None] | None,
+) -> Rebuilt:
+    """A catch-up projection: another beside it catches up from the beginning, and takes its name at the head."""
+    beside = _Beside(projection)
+    # Whatever a rebuild that was broken off has left.
+    await forget(store, beside)
+    position = await _to_head(store, beside, 0, progress=progress)
+
+    async def swap() -> None:
+        await _to_head(store, beside, position, progress=progress)
+        await store.swap_rows(beside.name, projection.name)
+
+    await (swap() if alone is None else alone(swap))
+    standing = (await store.read_checkpoints()).get(projection.name)
+    if standing is None:
+        return Rebuilt(projection.name, 0, 0)
+    parked = len(await read_parked(store, projection))
+    return Rebuilt(projection.name, standing.rows, standing.position, parked)
+
+
+async def _to_head(
+    store: Store, projection: Projection, position: int, *, progress: Callable[[int], None] | None
+) -> int:
+    """Where *projection*, which stands at *position*, stands once there is nothing more."""
+    while (reached := (await catch_up(store, projection, checkpoint=position)).position) > position:
         position = reached
         if progress is not None:
             progress(position)
-    standing = (await store.read_checkpoints()).get(projection.name)
-    return Rebuilt(projection.name, 0 if standing is None else standing.rows, position)
-
-
-def _pages(rows: Rows) -> Iterator[Rows]:
-    keys = list(rows)
-    for first in range(0, len(keys), _ROWS_PER_FILL):
-        yield {key: rows[key] for key in keys[first : first + _ROWS_PER_FILL]}
+    return position

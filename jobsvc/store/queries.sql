@@ -64,9 +64,33 @@ SELECT count(*) FROM sqlite_schema WHERE type = 'index' AND tbl_name = 'history'
 -- The table is gone.
 DROP TABLE IF EXISTS {table};
 
+-- name: set_aside
+-- The view is out of the way of its shadow.
+ALTER TABLE {table} RENAME TO {table}_before;
+
 -- name: swap_table
 -- The shadow has the name of the view.
 ALTER TABLE {table}_shadow RENAME TO {table};
+
+-- name: has_table
+-- Whether there is that table.
+SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = :name;
+
+-- name: indexes_of
+-- The indexes that were made for a table.
+SELECT name FROM sqlite_schema WHERE type = 'index' AND tbl_name = :name AND sql IS NOT NULL;
+
+-- name: drop_index
+-- The index is gone.
+DROP INDEX {table};
+
+-- name: clear_some
+-- Some rows of a table that is on its way out: dropping all of a large one at once keeps the writer waiting.
+DELETE FROM {table} WHERE job_id IN (SELECT job_id FROM {table} LIMIT :limit);
+
+-- name: count_rows
+-- How many rows a view has.
+SELECT count(*) FROM {table};
 
 
 -- == Opening ========================================================================================================
@@ -387,6 +411,21 @@ ORDER BY job_id
 LIMIT :limit;
 
 
+-- name: rows_of_active
+-- The rows of [job, ...].
+SELECT t.job_id, t.position, t.state, t.body
+FROM json_each(:wanted) AS w CROSS JOIN {table} AS t ON t.job_id = w.value;
+
+-- name: rows_of_keys
+-- The rows of [job, ...].
+SELECT t.job_id, t.owner, t.kind, t.key FROM json_each(:wanted) AS w CROSS JOIN {table} AS t ON t.job_id = w.value;
+
+-- name: rows_of_history
+-- The rows of [job, ...].
+SELECT t.job_id, t.owner, t.kind, t.key, t.state, t.created_at, t.finished_at
+FROM json_each(:wanted) AS w CROSS JOIN {table} AS t ON t.job_id = w.value;
+
+
 -- == Catch-up projections ===========================================================================================
 
 -- name: find_rows
@@ -408,6 +447,23 @@ DELETE FROM projection_rows WHERE projection = :projection AND key IN (SELECT va
 -- All rows of a projection are gone.
 DELETE FROM projection_rows WHERE projection = :projection;
 
+-- name: parked
+-- What a projection could not take in.
+SELECT projection, position, job_id, failure, passed_over FROM parked WHERE projection = :projection ORDER BY position;
+
+-- name: free_parked
+-- Events of [position, ...] are not parked any more.
+DELETE FROM parked WHERE projection = :projection AND position IN (SELECT value FROM json_each(:wanted));
+
+-- name: put_parked
+-- Events that a projection could not take in.
+INSERT INTO parked (projection, position, job_id, failure, passed_over)
+VALUES {rows:5};
+
+-- name: drop_parked
+-- A projection has nothing parked.
+DELETE FROM parked WHERE projection = :projection;
+
 -- name: checkpoint
 -- How far a projection is.
 SELECT version, position FROM checkpoints WHERE projection = :projection;
@@ -417,6 +473,22 @@ SELECT version, position FROM checkpoints WHERE projection = :projection;
 INSERT INTO checkpoints (projection, version, position)
 VALUES (:projection, :version, :position)
 ON CONFLICT (projection) DO UPDATE SET version = excluded.version, position = excluded.position;
+
+-- name: drop_checkpoint
+-- A projection has not begun.
+DELETE FROM checkpoints WHERE projection = :projection;
+
+-- name: rename_rows
+-- The rows of one projection are the other's.
+UPDATE projection_rows SET projection = :projection WHERE projection = :beside;
+
+-- name: rename_parked
+-- What one projection has parked, the other has.
+UPDATE parked SET projection = :projection WHERE projection = :beside;
+
+-- name: rename_checkpoint
+-- One projection is where the other was.
+UPDATE checkpoints SET projection = :projection WHERE projection = :beside;
 
 -- name: all_checkpoints
 -- How far each projection is, and how many rows it keeps.

@@ -210,6 +210,25 @@ class ViewProgress(Struct, frozen=True):
     rows: int
 
 
+class Parked(Struct, frozen=True):
+    """
+    An event that a projection could not take in.
+
+    Attributes:
+        projection: Which.
+        position: The event's.
+        job_id: Whose sequence waits: nothing of that job is taken in from here on, unless this was passed over.
+        failure: What it met there. Never a word of a payload, which may have to be forgotten.
+        passed_over: An operator had this one event left out; the job went on after it.
+    """
+
+    projection: str
+    position: int
+    job_id: JobId
+    failure: str
+    passed_over: bool = False
+
+
 class StreamsPage(Struct, frozen=True):
     """
     Streams one after the other, in the order of their jobs, and what the views say of those jobs, as of one position.
@@ -371,20 +390,34 @@ class Store(Protocol):
         ...
 
     async def begin_shadow(self, view: ViewName) -> None:
-        """An empty shadow of *view* stands beside it; one left by a broken rebuild is gone."""
+        """An empty shadow of *view* stands beside it; what a broken rebuild left is gone, some rows at a time."""
         ...
 
     async def fill_shadow(self, view: ViewName, rows: Mapping[JobId, Job | KeyRow | HistoryRow | None]) -> None:
         """The shadow of *view* holds *rows* (None: holds none for that job), in one transaction."""
         ...
 
+    async def read_shadow(
+        self, view: ViewName, job_ids: Sequence[JobId]
+    ) -> Mapping[JobId, Job] | Mapping[JobId, KeyRow] | Mapping[JobId, HistoryRow]:
+        """The rows of *job_ids* in the shadow of *view*, those that it has."""
+        ...
+
     async def swap_shadow(self, view: ViewName, *, built_to: int) -> None:
         """
-        The shadow is the view, in one transaction.
+        The shadow is the view, in one transaction that is short however large they are; the old one is set aside.
 
         Raises:
             Behind: The log is past *built_to*; nothing was changed. Fold the rest into the shadow and swap again.
         """
+        ...
+
+    async def clear_shadow(self, view: ViewName) -> None:
+        """What was set aside is gone, some rows at a time, so that nobody who writes waits long."""
+        ...
+
+    async def count_rows(self, view: ViewName) -> int:
+        """How many rows *view* has."""
         ...
 
     async def read_rows(self, projection: str, keys: Sequence[str]) -> Mapping[str, bytes]:
@@ -392,14 +425,32 @@ class Store(Protocol):
         ...
 
     async def write_rows(
-        self, projection: str, rows: Mapping[str, bytes | None], *, version: int, checkpoint: int, resumed_from: int
+        self,
+        projection: str,
+        rows: Mapping[str, bytes | None],
+        *,
+        version: int,
+        checkpoint: int,
+        resumed_from: int,
+        freed: Collection[int] = (),
+        parked: Sequence[Parked] = (),
     ) -> None:
         """
-        A catch-up projection's rows and its checkpoint advance together, in one transaction.
+        A catch-up projection's rows, its checkpoint and what it parked advance together, in one transaction.
+
+        What was parked at the positions *freed* is so no more; then *parked* is. Another version begins anew.
 
         Raises:
             Conflict: The checkpoint was not *resumed_from*: another runner is at work.
         """
+        ...
+
+    async def swap_rows(self, beside: str, projection: str) -> None:
+        """Rows, checkpoint and what is parked of *beside* are *projection*'s, in one transaction; its own are gone."""
+        ...
+
+    async def read_parked(self, projection: str) -> Sequence[Parked]:
+        """What *projection* could not take in, by position, events that were passed over too."""
         ...
 
     async def read_checkpoints(self) -> Mapping[str, ViewProgress]:

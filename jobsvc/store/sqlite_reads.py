@@ -141,7 +141,7 @@ class SqliteReads(SqliteConnections):
         """
         parameters = {"after": after, "through": _ABOVE_ALL_TEXT, "limit": min(limit, ROWS_PER_PAGE_MAX)}
         rows = await self._read(lambda raw: raw.execute(block(f"view_{view}"), parameters).fetchall())
-        return _view_rows(view, rows)
+        return view_rows(view, rows)
 
     async def read_streams(
         self, place: StreamPlace, *, limit: int, until: int | None = None, views: Collection[ViewName] = ()
@@ -155,7 +155,7 @@ class SqliteReads(SqliteConnections):
             found.position,
             [_record(*row) for row in found.records],
             found.through,
-            {view: _view_rows(view, rows) for view, rows in found.views.items()},
+            {view: view_rows(view, rows) for view, rows in found.views.items()},
         )
 
 
@@ -268,7 +268,10 @@ def _select_view(raw: RawConnection, view: ViewName, within: Mapping[str, Any]) 
         raise ViewMismatch(f"{view} cannot be read ({error}); rebuild {view}") from error
 
 
-def _view_rows(view: ViewName, rows: Sequence[Row]) -> Sequence[Job] | Sequence[KeyRow] | Sequence[HistoryRow]:
+def view_rows(view: ViewName, rows: Sequence[Row]) -> Sequence[Job] | Sequence[KeyRow] | Sequence[HistoryRow]:
+    """
+    The rows of *view* as records.
+    """
     match view:
         case "active":
             return [_active(*row) for row in rows]

@@ -8,23 +8,37 @@ file's.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+from msgspec.structs import astuple
 
 from jobsvc.domain.errors import Conflict
 from jobsvc.store.blocks import block, create_view, statements
 from jobsvc.store.driver import transaction
-from jobsvc.store.seam import ROWS_PER_PAGE_MAX, Behind, ViewName, ViewProgress
+from jobsvc.store.seam import ROWS_PER_PAGE_MAX, Behind, Parked, ViewName, ViewProgress
 from jobsvc.store.sqlite_batch import drop_rows, put_rows
-from jobsvc.store.sqlite_reads import POSITION_MAX, SqliteReads, as_json, select_head, select_packed, unpacked
+from jobsvc.store.sqlite_reads import (
+    POSITION_MAX,
+    SqliteReads,
+    as_json,
+    select_head,
+    select_packed,
+    unpacked,
+    view_rows,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from jobsvc.domain.job import Job
     from jobsvc.domain.words import JobId
     from jobsvc.store.blocks import Statement
     from jobsvc.store.driver import RawConnection
     from jobsvc.store.seam import HistoryRow, KeyRow
+
+
+ROWS_PER_CLEARING: Final = 1_000
+"""Some 5 ms of the writer's time."""
 
 
 class SqliteViews(SqliteReads):
@@ -34,8 +48,10 @@ class SqliteViews(SqliteReads):
 
     async def begin_shadow(self, view: ViewName) -> None:
         """
-        An empty shadow of *view* stands beside it; one left by a broken rebuild is gone.
+        An empty shadow of *view* stands beside it; what a broken rebuild left is gone.
         """
+        await self._clear(f"{view}_shadow")
+        await self.clear_shadow(view)
         await self._write(lambda raw: transaction(raw, lambda raw: _begin_shadow(raw, view)))
 
     async def fill_shadow(self, view: ViewName, rows: Mapping[JobId, Job | KeyRow | HistoryRow | None]) -> None:
@@ -55,6 +71,46 @@ class SqliteViews(SqliteReads):
         if missed is not None:
             raise Behind([event for _, event in await unpacked(missed)])
 
+    async def read_shadow(
+        self, view: ViewName, job_ids: Sequence[JobId]
+    ) -> Mapping[JobId, Job] | Mapping[JobId, KeyRow] | Mapping[JobId, HistoryRow]:
+        """
+        The rows of *job_ids* in the shadow of *view*.
+        """
+        sql, wanted = block(f"rows_of_{view}", table=f"{view}_shadow"), {"wanted": as_json(job_ids)}
+        # By the writer's connection: a shadow that was made a moment ago has no statement of the reader's yet.
+        rows = await self._write(lambda raw: raw.execute(sql, wanted).fetchall())
+        return dict(zip([row[0] for row in rows], view_rows(view, rows), strict=True))
+
+    async def clear_shadow(self, view: ViewName) -> None:
+        """
+        What was set aside by a swap is gone.
+        """
+        await self._clear(f"{view}_before")
+
+    async def count_rows(self, view: ViewName) -> int:
+        """
+        How many rows *view* has.
+        """
+        count: int = (await self._read(lambda raw: raw.execute(block("count_rows", table=view)).fetchall()))[0][0]
+        return count
+
+    async def _clear(self, table: str) -> None:
+        """
+        There is no *table*: its indexes went first, one by one, then its rows, a few at a time.
+        """
+        named = {"name": table}
+        # Asked where it is written: what a rebuild that was given up still has to write comes before this.
+        if not (await self._write(lambda raw: raw.execute(block("has_table"), named).fetchall()))[0][0]:
+            return
+        for (index,) in await self._write(lambda raw: raw.execute(block("indexes_of"), named).fetchall()):
+            drop = block("drop_index", table=index)
+            await self._write(lambda raw, drop=drop: raw.execute(drop))  # type: ignore[misc]  # a default binds it now
+        some, bound = block("clear_some", table=table), {"limit": ROWS_PER_CLEARING}
+        while await self._write(lambda raw: raw.execute(some, bound).rowcount) > 0:
+            pass
+        await self._write(lambda raw: raw.execute(block("drop_table", table=table)))
+
     async def read_rows(self, projection: str, keys: Sequence[str]) -> Mapping[str, bytes]:
         """
         The rows of *projection* under *keys*, those that exist.
@@ -63,20 +119,30 @@ class SqliteViews(SqliteReads):
         return dict(await self._read(lambda raw: raw.execute(block("find_rows"), parameters).fetchall()))
 
     async def write_rows(
-        self, projection: str, rows: Mapping[str, bytes | None], *, version: int, checkpoint: int, resumed_from: int
+        self,
+        projection: str,
+        rows: Mapping[str, bytes | None],
+        *,
+        version: int,
+        checkpoint: int,
+        resumed_from: int,
+        freed: Collection[int] = (),
+        parked: Sequence[Parked] = (),
     ) -> None:
         """
-        Rows and checkpoint of *projection* have advanced together.
+        Rows, checkpoint and what is parked of *projection* have advanced together.
 
-        A *version* other than the stored one begins anew: the rows of the other are gone, and *resumed_from* is 0.
+        A *version* other than the stored one begins anew: what the other had is gone, and *resumed_from* is 0.
         """
         puts = statements("put_rows", [(projection, key, body) for key, body in rows.items() if body is not None])
+        puts += statements("put_parked", [astuple(one) for one in parked])
         drops = as_json([key for key, body in rows.items() if body is None])
 
         def write(raw: RawConnection) -> bool:
             if not _claim_checkpoint(raw, projection, version=version, resumed_from=resumed_from):
                 return False
             raw.execute(block("drop_projection_rows"), {"projection": projection, "wanted": drops})
+            raw.execute(block("free_parked"), {"projection": projection, "wanted": as_json(list(freed))})
             _run(raw, puts)
             advanced = {"projection": projection, "version": version, "position": checkpoint}
             raw.execute(block("put_checkpoint"), advanced)
@@ -84,6 +150,19 @@ class SqliteViews(SqliteReads):
 
         if not await self._write(lambda raw: transaction(raw, write)):
             raise Conflict(f"{projection} is not at {resumed_from}: another runner is at work")
+
+    async def swap_rows(self, beside: str, projection: str) -> None:
+        """
+        What *beside* has is *projection*'s, in one transaction.
+        """
+        await self._write(lambda raw: transaction(raw, lambda raw: _swap_rows(raw, beside, projection)))
+
+    async def read_parked(self, projection: str) -> Sequence[Parked]:
+        """
+        What *projection* could not take in, by position.
+        """
+        rows = await self._read(lambda raw: raw.execute(block("parked"), {"projection": projection}).fetchall())
+        return [Parked(row[0], row[1], row[2], row[3], bool(row[4])) for row in rows]
 
     async def read_checkpoints(self) -> Mapping[str, ViewProgress]:
         """
@@ -95,7 +174,6 @@ class SqliteViews(SqliteReads):
 
 def _begin_shadow(raw: RawConnection, view: ViewName) -> None:
     live = raw.execute(block("index_in_use"), {"name": "history_a_by_owner"}).fetchall()[0][0]
-    raw.execute(block("drop_table", table=f"{view}_shadow"))
     for statement in create_view(view, table=f"{view}_shadow", side="b" if live else "a"):
         raw.execute(statement)
 
@@ -107,9 +185,20 @@ def _swap(raw: RawConnection, view: ViewName, *, built_to: int) -> bytes | None:
     if select_head(raw).position != built_to:
         parameters = {"after": built_to, "until": POSITION_MAX, "limit": ROWS_PER_PAGE_MAX}
         return select_packed(raw, "events_of_log", parameters=parameters)
-    raw.execute(block("drop_table", table=view))
+    raw.execute(block("set_aside", table=view))
     raw.execute(block("swap_table", table=view))
     return None
+
+
+def _swap_rows(raw: RawConnection, beside: str, projection: str) -> None:
+    names = {"projection": projection, "beside": beside}
+    for table, drop in (
+        ("rows", "drop_all_projection_rows"),
+        ("parked", "drop_parked"),
+        ("checkpoint", "drop_checkpoint"),
+    ):
+        raw.execute(block(drop), {"projection": projection})
+        raw.execute(block(f"rename_{table}"), names)
 
 
 def _claim_checkpoint(raw: RawConnection, projection: str, *, version: int, resumed_from: int) -> bool:
@@ -120,6 +209,7 @@ def _claim_checkpoint(raw: RawConnection, projection: str, *, version: int, resu
     if stored and stored[0][0] == version:
         return bool(stored[0][1] == resumed_from)
     raw.execute(block("drop_all_projection_rows"), {"projection": projection})
+    raw.execute(block("drop_parked"), {"projection": projection})
     return resumed_from == 0
 
 

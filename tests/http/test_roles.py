@@ -50,6 +50,7 @@ TABLE: Final[dict[tuple[str, str], str]] = {
     ("GET", "/api/stats"):                      "401   403   403   403   403   403   200   200",
     ("GET", "/api/projections"):                "401   403   403   403   403   403   200   200",
     ("POST", "/api/projections/{name}/rebuild"): "401  403   403   403   403   403   403   200",
+    ("POST", "/api/projections/{name}/parked"): "401   403   403   403   403   403   403   200",
     ("POST", "/api/operator/verify"):           "401   403   403   403   403   403   403   200",
     ("POST", "/api/operator/backup"):           "401   403   403   403   403   403   403   200",
     ("POST", "/api/operator/revoke"):           "401   403   403   403   403   403   403   200",
@@ -64,6 +65,9 @@ TABLE: Final[dict[tuple[str, str], str]] = {
     ("GET", "/client/v1/{name}"):               "200   200   200   200   200   200   200   200",
     ("GET", "/docs.css"):                       "200   200   200   200   200   200   200   200",
 }  # fmt: skip
+
+NAMED: Final = {"/client/v1/{name}": "jobsvc.js", "/api/projections/{name}/parked": "counts"}
+"""What stands in the place of a name; ``active`` where nothing else is said."""
 
 CASES: Final = [
     pytest.param(method, path, caller, int(status), id=f"{method} {path} {caller}")
@@ -106,7 +110,7 @@ async def test_a_route_answers_each_role_as_the_table_says(
 
     answer = await caller.send(
         method,
-        path.format(id=job["id"], name="jobsvc.js" if path.startswith("/client") else "active"),
+        path.format(id=job["id"], name=NAMED.get(path, "active")),
         content=body_of(path, world, job, grant.lease_token) if method == "POST" else None,
         headers={"Content-Type": "application/json"},
         **params_of(method, path, world, job),
@@ -147,6 +151,7 @@ def body_of(path: str, world: World, job: JSON, lease_token: str) -> bytes:
         "/api/worker/claim": {"kinds": ["nothing"]},
         "/api/worker/reports": {"reports": [{"job_id": job["id"], "lease_token": lease_token, "report": "heartbeat"}]},
         "/api/projections/{name}/rebuild": {},
+        "/api/projections/{name}/parked": {"act": "retry"},
         "/api/operator/verify": {},
         "/api/stream/tickets": {},
         "/api/operator/backup": {"file": f"{world.service.settings.database_path}.backup"},

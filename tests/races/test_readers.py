@@ -155,7 +155,7 @@ async def _caught_up(play: Play) -> None:
     stored = (await store.read_checkpoints()).get("counts")
     checkpoint = 0 if stored is None else stored.position
     try:
-        while (reached := await catch_up(store, Counts(), checkpoint=checkpoint)) != checkpoint:
+        while (reached := (await catch_up(store, Counts(), checkpoint=checkpoint)).position) != checkpoint:
             checkpoint = reached
     except (Conflict, StoreDown):
         return

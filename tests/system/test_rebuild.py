@@ -18,7 +18,7 @@ from jobsvc.store.codec import encode_job
 from jobsvc.store.sqlite import SqliteStore
 from projections.active import Active
 from projections.runner import replay
-from tests.http.world import started
+from tests.http.world import SECRET, started
 from tests.system.logs import caught_up, fill, jobsvc, looking_at, said, select, tamper, verified, write_log
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ async def test_rebuilds_asked_for_at_once_come_one_after_the_other(world: World,
 
 async def test_a_catch_up_projection_begins_anew(world: World, tmp_path: Path) -> None:
     """
-    202; then its stale row is gone and its counts are those of the log.
+    Its stale row is gone and its counts are those of the log; it was there all the while.
     """
     await caught_up(world)
     tamper(tmp_path / "jobs.db", "INSERT INTO projection_rows VALUES ('counts', 'job.planted', x'7b7d')")
@@ -169,7 +169,8 @@ async def test_a_catch_up_projection_begins_anew(world: World, tmp_path: Path) -
     answer = await world.operator.post("/api/projections/counts/rebuild", {})
     await caught_up(world)
 
-    assert (202, "counts") == (answer.status, answer.body["projection"])
+    assert (200, "counts", 0) == (answer.status, answer.body["projection"], answer.body["parked"])
+    assert answer.body["rows"] > 0
     assert [(0,)] == select(tmp_path / "jobs.db", "SELECT count(*) FROM projection_rows WHERE key = 'job.planted'")
     async with looking_at(tmp_path / "jobs.db") as store:
         assert [] == (await verify(store)).findings
@@ -250,14 +251,24 @@ async def test_a_log_whose_head_is_wrong_is_left_as_it_is(tmp_path: Path) -> Non
     assert "verify" in result.output
 
 
-async def test_a_log_that_a_service_holds_is_not_touched(world: World, tmp_path: Path) -> None:
+async def test_a_log_that_a_service_holds_is_rebuilt_by_the_service(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """
-    Exit code 2, and the words say who has it.
+    The command line asks it; without its secret nothing is touched, exit code 2.
     """
-    result = await said("rebuild", "active", "--database", str(tmp_path / "jobs.db"))
+    path = tmp_path / "jobs.db"
+    tamper(path, *STALE)
+    monkeypatch.setenv("JOBSVC_SECRET", SECRET)
+    told = [await said("rebuild", view, "--database", str(path), "-o", "json") for view in ("history", "counts")]
+    monkeypatch.setenv("JOBSVC_SECRET", "another secret of forty characters, sure")
+    refused = await said("rebuild", "active", "--database", str(path))
 
-    assert 2 == result.exit_code
-    assert "another process" in result.output
+    assert [(0, "history"), (0, "counts")] == [(one.exit_code, json.loads(one.output)["projection"]) for one in told]
+    assert [(0,)] == select(path, PLANTED.format(view="history"))
+    assert [(1,)] == select(path, PLANTED.format(view="active"))
+    assert 2 == refused.exit_code
+    assert "JOBSVC_SECRET" in refused.output
 
 
 def test_a_view_that_there_is_not_is_wrong_usage(tmp_path: Path) -> None:

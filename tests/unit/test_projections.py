@@ -38,10 +38,10 @@ from jobsvc.domain.words import ERASED
 from jobsvc.store.seam import HistoryRow, KeyRow
 from projections.active import Active
 from projections.counts import Count, Counts
+from projections.folding import take
 from projections.history import History
 from projections.keys import Keys
 from projections.projection import row_key, row_type
-from projections.runner import take
 from tests.unit.specification import (
     BIRTH,
     CANCELLING,

@@ -182,6 +182,8 @@ OPERATORS: Final[Mapping[tuple[str, str], Entry]] = {
                             "position": 1841,
                             "lag": 0,
                             "failure": None,
+                            "parked_jobs": 0,
+                            "parked": [],
                         }
                     ],
                     "head": 1841,
@@ -193,11 +195,27 @@ OPERATORS: Final[Mapping[tuple[str, str], Entry]] = {
         "rebuildProjection",
         "Operators",
         {
-            200: Reply("Made anew.", shapes.RebuildAnswer, {"projection": "active", "rows": 12, "position": 1841}),
-            202: Reply("Begun.", shapes.RebuildBegun, {"projection": "counts"}),
+            200: Reply(
+                "Made anew.",
+                shapes.RebuildAnswer,
+                {"projection": "active", "rows": 12, "position": 1841, "parked": 0},
+            )
         },
         bodies.RebuildBody,
         {"reason": "it differed from its replay"},
+    ),
+    ("POST", "/api/projections/{name}/parked"): Entry(
+        "settleParked",
+        "Operators",
+        {
+            200: Reply(
+                "How many wait no more, and which still do.",
+                shapes.SettledAnswer,
+                {"projection": "counts", "released": 1, "parked": []},
+            )
+        },
+        bodies.ParkedBody,
+        {"act": "retry", "job_id": samples.JOB["id"], "reason": "mended in 1.4.2"},
     ),
     ("POST", "/api/operator/revoke"): Entry(
         "revokeTokens",

@@ -124,3 +124,16 @@ CREATE TABLE checkpoints (
     version INTEGER NOT NULL,
     position INTEGER NOT NULL CHECK (position >= 0)
 ) STRICT, WITHOUT ROWID;
+
+-- Events that a projection could not take in. One that is not passed over parks its job: nothing of that job is taken in
+-- from there on. One that an operator had passed over is left out of that projection for good.
+CREATE TABLE parked (
+    projection TEXT NOT NULL,
+    position INTEGER NOT NULL CHECK (position > 0),
+    job_id TEXT NOT NULL,
+    failure TEXT NOT NULL,
+    passed_over INTEGER NOT NULL CHECK (passed_over IN (0, 1)),
+    PRIMARY KEY (projection, position)
+) STRICT, WITHOUT ROWID;
+
+CREATE UNIQUE INDEX parked_jobs ON parked (projection, job_id) WHERE passed_over = 0;
