@@ -27,6 +27,7 @@ from jobsvc.metrics import Metrics
 from jobsvc.settings_loading import load_settings
 from jobsvc.telemetry import LEVELS
 from tests.process import SECRET, ServiceProcess, running_process, token
+from tests.system.logs import select
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -116,7 +117,7 @@ async def test_the_commands_for_operators_start_ask_and_stop_a_service(tmp_path:
     """
     Ready, alive, measured, a refusal found in its log by request id, and 0 after SIGTERM.
     """
-    commands, _, _ = _blocks("docs/operations.md", "sh")
+    commands, *_ = _blocks("docs/operations.md", "sh")
 
     commands = commands.replace("8080", str(unused_tcp_port))
     code, output = await _run(f"unset JOBSVC_SECRET\n{commands}", folder=tmp_path)
@@ -133,7 +134,7 @@ async def test_the_commands_that_follow_a_request_find_its_event(tmp_path: Path)
     """
     The id that the create was sent with is that of the event.
     """
-    _, commands, _ = _blocks("docs/operations.md", "sh")
+    _, commands, *_ = _blocks("docs/operations.md", "sh")
 
     async with running_process(tmp_path / "jobsvc.db") as service:
         code, output = await _shell(commands, service=service)
@@ -147,7 +148,7 @@ async def test_the_command_that_rotates_the_secret_keeps_the_one_before(tmp_path
     """
     Two secrets stand in the file afterwards, the one that the service made being the second.
     """
-    _, _, command = _blocks("docs/operations.md", "sh")
+    _, _, command, *_ = _blocks("docs/operations.md", "sh")
     made = tmp_path / "jobs.db.secret"
     async with running_process(tmp_path / "jobs.db", environ={"JOBSVC_SECRET": ""}) as service:
         await service.stop()
@@ -157,6 +158,26 @@ async def test_the_command_that_rotates_the_secret_keeps_the_one_before(tmp_path
 
     assert 0 == code
     assert [before] == made.read_text().splitlines()[1:]
+
+
+@pytest.mark.process
+async def test_the_commands_that_back_up_and_move_a_log_do(tmp_path: Path) -> None:
+    """
+    While the service runs, a verified copy; once it is stopped, the log elsewhere under the same identity.
+    """
+    backing_up, moving = (
+        block for block in _blocks("docs/operations.md", "sh") if "backup" in block or "export" in block
+    )
+    async with running_process(tmp_path / "jobs.db") as service:
+        copied, told = await _run(backing_up, folder=tmp_path)
+        await service.stop()
+    moved, _ = await _run(moving, folder=tmp_path)
+
+    epochs = [
+        select(tmp_path / f"{name}.db", "SELECT epoch FROM head") for name in ("jobs", "moved", "again", "restored")
+    ]
+    assert (0, 0) == (copied, moved), told
+    assert epochs[0] == epochs[1] == epochs[2] != epochs[3]
 
 
 @pytest.mark.process
