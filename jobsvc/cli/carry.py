@@ -16,7 +16,7 @@ import msgspec
 
 from jobsvc.cli.held import through_service
 from jobsvc.cli.options import Misused, Wrong, output_option, print_json, settings_from, settings_options
-from jobsvc.cli.progress import counting, reading, repairing
+from jobsvc.cli.progress import counting, existing, reading
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -67,7 +67,7 @@ async def _exported(database: Path, file: str, *, seal: bool, force: bool) -> Ex
     from jobsvc.operate.export import export as write
 
     with _told(), _sink(file, force=force) as sink:
-        async with repairing(database) if seal else reading(database) as store:
+        async with _sealing(database) if seal else reading(database) as store:
             with counting("exporting", 0) as progress:
                 return await write(store, sink, seal=seal, progress=progress)
 
@@ -195,9 +195,22 @@ def _told() -> Iterator[None]:
 @asynccontextmanager
 async def _taking(database: Path) -> AsyncIterator[SqliteStore]:
     """The store that an import goes to, made if there is none."""
+    database.parent.mkdir(parents=True, exist_ok=True)
+    async with _ours(database) as store:
+        yield store
+
+
+@asynccontextmanager
+async def _sealing(database: Path) -> AsyncIterator[SqliteStore]:
+    """The store of a log that moves: nobody may append meanwhile."""
+    async with _ours(existing(database)) as store:
+        yield store
+
+
+@asynccontextmanager
+async def _ours(database: Path) -> AsyncIterator[SqliteStore]:
     from jobsvc.store.sqlite import SqliteStore
 
-    database.parent.mkdir(parents=True, exist_ok=True)
     store = SqliteStore(database)
     await store.open_as_is()
     try:

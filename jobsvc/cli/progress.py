@@ -52,7 +52,7 @@ async def _opened(database: Path, *, read_only: bool) -> AsyncIterator[SqliteSto
     from jobsvc.domain.errors import Corrupt, StoreDown
     from jobsvc.store.sqlite import SqliteStore
 
-    store = SqliteStore(_existing(database), read_only=read_only)
+    store = SqliteStore(existing(database), read_only=read_only)
     try:
         await store.open_as_is()
     except StoreDown as error:
@@ -66,7 +66,13 @@ async def _opened(database: Path, *, read_only: bool) -> AsyncIterator[SqliteSto
         await store.close()
 
 
-def _existing(database: Path) -> Path:
+def existing(database: Path) -> Path:
+    """
+    The same path, at which something stands.
+
+    Raises:
+        Misused: Nothing does.
+    """
     if not database.exists():
         raise Misused(f"there is no log at {database}; name one with --database")
     return database

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from msgspec import Struct
 
-from jobsvc.domain.errors import Corrupt, InvalidCommand
+from jobsvc.domain.errors import Corrupt, InvalidCommand, StoreDown
 from jobsvc.memory import ACTIVE, HISTORY, KEYS
 from jobsvc.operate.carrying import (
     FORMAT,
@@ -160,6 +160,17 @@ class _Loading:
             raise InvalidCommand(_OTHER)
 
     async def _load(self, records: list[Record]) -> None:
+        """Chained or not, they may be no log: two events of one version, or one of a job that was never born."""
+        try:
+            await self._store.load(await self._with_rows(records))
+        except (StoreDown, ValueError) as error:
+            if isinstance(error, StoreDown) and error.kind != "other":
+                raise
+            between = f"positions {records[0].position} and {records[-1].position}"
+            raise Corrupt(f"the events between {between} contradict each other or those before") from error
+
+    async def _with_rows(self, records: list[Record]) -> Loaded:
+        """*records* with the rows that follow from them."""
         events = [read_record(record) for record in records]
         history = dict(await self._store.read_history_rows({event.job_id for event in events}))
         before = dict(history)
@@ -167,13 +178,12 @@ class _Loading:
         touched = take(HISTORY, history, events)
         changed = {job_id for job_id in touched if history.get(job_id) is not before.get(job_id)}
         active = take(ACTIVE, self._active, events)
-        page = Loaded(
+        return Loaded(
             records,
             {job_id: self._active.get(job_id) for job_id in active},
             {job_id: self._keys.get(job_id) for job_id in keys},
             {job_id: history.get(job_id) for job_id in changed},
         )
-        await self._store.load(page)
 
     async def _stored(self, view: ViewName) -> Rows:
         """The rows of *view* that an earlier import left."""

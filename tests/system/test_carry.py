@@ -14,9 +14,12 @@ import pytest
 from click.testing import CliRunner
 
 from jobsvc.cli import main
-from jobsvc.domain.events import Completed, Created, Erased, Event, Payload, Report, Submission, Terms
+from jobsvc.domain.events import SCHEMA, Completed, Created, Erased, Event, Payload, Report, Submission, Terms
+from jobsvc.operate.carrying import FORMAT, EndLine, HeaderLine, event_line, write_lines
+from jobsvc.store.chain import GENESIS, digest_payload, link
+from jobsvc.store.codec import encode_facts, encode_payload
 from jobsvc.store.driver import DriverError, connect
-from jobsvc.store.seam import Batch, Mark
+from jobsvc.store.seam import Batch, Mark, Record
 from jobsvc.store.sqlite import SqliteStore
 from tests.http.world import started
 from tests.store.histories import START, job_id
@@ -267,6 +270,52 @@ def test_an_export_that_is_not_whole_is_refused(log: Path) -> None:
         assert result.exit_code in {1, 2}, (name, result.output)
         head = select(Path(f"{number}.db"), "SELECT standing, position FROM head")
         assert ("loading" == head[0][0]) or (0 == head[0][1]), name
+
+
+@pytest.mark.parametrize("wrong", ["a version twice", "never born"])
+def test_events_that_are_chained_and_yet_no_log_are_refused(wrong: str) -> None:
+    """
+    Whoever forges an export can chain it too; what makes no sense as a log is still not opened.
+    """
+    submission = Submission(owner="user:ada", key="k")
+    birth = (Created("post", "queued", Terms()), Payload("user:ada", submission=submission))
+    end = (Completed(Report("complete", 1, "d")), Payload("worker:w1"))
+    said: dict[str, list[JSON]] = {
+        "a version twice": [(1, birth), (2, end), (2, end)],
+        "never born": [(1, end), (2, end)],
+    }
+    Path("forged").write_bytes(_forged(said[wrong]))
+
+    result = jobsvc("import", "forged", "--database", "other.db")
+
+    assert 1 == result.exit_code, result.output
+    assert "position" in result.output
+    assert 1 == jobsvc("serve", "--port", "0", "--database", "other.db").exit_code
+
+
+def _forged(events: list[JSON]) -> bytes:
+    """
+    An export of *events* of one job, chained as if they had happened.
+    """
+    records, chain = list[Record](), GENESIS
+    for position, (version, (facts, payload)) in enumerate(events, start=1):
+        body, fact = encode_payload(payload), encode_facts(facts)
+        digest, name = digest_payload(b"s", body), Event(1, "", 1, 1, facts, None).type
+        told: JSON = {
+            "job_id": job_id(1),
+            "version": version,
+            "type": name,
+            "schema": SCHEMA,
+            "at": START,
+            "facts": fact,
+        }
+        chain = link(chain, position, payload_digest=digest, **told)
+        owner = "user:ada"
+        records.append(
+            Record(position=position, owner=owner, payload=body, salt=b"s", payload_digest=digest, chain=chain, **told)
+        )
+    header = HeaderLine(FORMAT, len(records), chain.hex())
+    return write_lines([header, *map(event_line, records), EndLine(0)])
 
 
 def test_an_import_that_broke_off_goes_on_with_the_same_log_only(log: Path) -> None:
