@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import AsyncExitStack
 from itertools import combinations_with_replacement
 from typing import TYPE_CHECKING
 
@@ -137,8 +138,6 @@ async def test_an_owner_s_active_jobs_follow_them_from_hand_to_hand(tmp_path: Pa
     """
     At every position those that were the owner's then, whatever happened to them later.
     """
-    store = SqliteStore(tmp_path / "jobs.db")
-    await store.open()
     history = History()
     for number, owner in enumerate(["guest:g", "guest:g", "user:u"]):
         history.create(number, owner=owner)
@@ -147,16 +146,19 @@ async def test_an_owner_s_active_jobs_follow_them_from_hand_to_hand(tmp_path: Pa
     history.complete(1)
     history.move(1, owner="user:u")
     history.create(4, owner="guest:h")
-    await store.append(history.batch(), decided_at=0)
+    async with AsyncExitStack() as stack:
+        store = SqliteStore(tmp_path / "jobs.db")
+        await store.open()
+        stack.push_async_callback(store.close)
+        await store.append(history.batch(), decided_at=0)
 
-    for owner in ("guest:g", "user:u", "guest:h"):
-        for position in range(history.position + 1):
-            found = [job async for job in active_at(store, position, owner=owner)]
+        for owner in ("guest:g", "user:u", "guest:h"):
+            for position in range(history.position + 1):
+                found = [job async for job in active_at(store, position, owner=owner)]
 
-            jobs = history.jobs_at(position)
-            assert [jobs[each] for each in sorted(jobs) if jobs[each].active and jobs[each].owner == owner] == found
-    assert [job_id(2)] == [job.id async for job in active_at(store, 3, after=job_id(1))]
-    await store.close()
+                jobs = history.jobs_at(position)
+                assert [jobs[each] for each in sorted(jobs) if jobs[each].active and jobs[each].owner == owner] == found
+        assert [job_id(2)] == [job.id async for job in active_at(store, 3, after=job_id(1))]
 
 
 async def test_a_difference_leads_from_the_one_state_to_the_other(log: Path) -> None:
