@@ -37,8 +37,10 @@ from jobsvc.ledger import Ledger
 from jobsvc.lines import tell_loop_faults
 from jobsvc.metrics import Metrics
 from jobsvc.observe import observing
+from jobsvc.operate.doctor import bounds_of
 from jobsvc.operate.owner import announcement
 from jobsvc.operate.recalling import recall
+from jobsvc.operate.rounds import Rounds
 from jobsvc.operate.views import CATCH_UP
 from jobsvc.store.sqlite import SqliteStore
 from jobsvc.sweeper import Sweeper
@@ -135,6 +137,8 @@ async def running(
     if provider is not None:
         provider.start(on_withdrawn=identity.forget_all)
     acts = Acts()
+    rounds = _rounds_of(settings, store, clock, ledger)
+    rounds.start()
     try:
         yield Service(
             settings,
@@ -152,9 +156,11 @@ async def running(
             Browsers(settings.allowed_origins),
             acts,
             tally,
+            rounds,
         )
     finally:
         recalling.cancel()
+        await rounds.stop()
         await acts.stop()
         await streams.stop()
         await handovers.stop()
@@ -163,6 +169,19 @@ async def running(
         await runner.stop()
         await sweeper.stop()
         await ledger.stop()
+
+
+def _rounds_of(settings: Settings, store: Store, clock: Clock, ledger: Ledger) -> Rounds:
+    return Rounds(
+        store,
+        settings.database_path,
+        clock,
+        bounds=bounds_of(settings),
+        slice_events=settings.doctor_slice_events_max,
+        pause_s=settings.doctor_pause_s,
+        rest_s=settings.doctor_rest_s,
+        trusted=lambda: ledger.accepting,
+    )
 
 
 def _provider_of(settings: Settings, clock: Clock) -> Provider | None:

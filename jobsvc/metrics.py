@@ -97,6 +97,11 @@ class Metrics:
             "projection_lag_events", "Events a projection has yet to take in.", "projection"
         )
 
+        self.doctor_findings = self._gauge(
+            "doctor_findings", "1 for each check of the doctor that finds something wrong, else 0.", "check"
+        )
+        self.doctor_position = self._gauge("doctor_position", "How far the doctor's present round over the log is.")
+        self.doctor_rounds = self._gauge("doctor_rounds", "Rounds over the whole log since the service started.")
         self.projection_parked = self._gauge(
             "projection_parked_jobs", "Jobs whose events a projection has parked.", "projection"
         )

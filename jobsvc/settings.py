@@ -309,6 +309,21 @@ class Settings:
     projection_parked_max: Count = 1_000
     """Jobs whose events a projection may have parked, each because of one that it could not take in; then it holds."""
 
+    doctor_slice_events_max: Annotated[int, Meta(ge=1, le=2_000)] = 64
+    """Events that the service's own rounds over the log look at in one step: about 7 µs each on the event loop."""
+
+    doctor_pause_s: Seconds = 0.05
+    """How long the rounds let others go on after each step. With 64 events a step they take 2 % of a core."""
+
+    doctor_rest_s: Seconds = 600.0
+    """How long after one round over the log the next begins."""
+
+    doctor_disk_free_bytes_min: CountOrNone = 268_435_456
+    """Bytes free on the log's disk below which the doctor finds fault."""
+
+    doctor_lag_events_max: CountOrNone = 10_000
+    """Events that a projection may be behind the log before the doctor finds fault."""
+
     ready_in_spite_of_findings: bool = False
     """Leave `/readyz` at 200 while projections have events parked or the doctor finds something; metrics tell."""
 

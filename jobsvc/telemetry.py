@@ -55,6 +55,8 @@ ErrorEvent = Literal[
     "handover.failed",
     "projection.parked",
     "projection.held",
+    "doctor.found",
+    "doctor.failed",
     "act.failed",
     "request.failed",
     "feed.fault",
@@ -233,6 +235,16 @@ LINES: Final[Mapping[LogEvent, Line]] = {
         "know, or too many jobs would be parked.",
         ("projection", "traceback"),
         "Unless `store.down` stands near it: mend the projection, or serve with the version that wrote the log.",
+    ),
+    "doctor.found": Line(
+        "The service's own rounds found something wrong that was not wrong before: which check, and what.",
+        ("code", "reason"),
+        "`jobsvc doctor` says all that is wrong; docs/replay.md what to do about it.",
+    ),
+    "doctor.failed": Line(
+        "A look of the service's own rounds met a fault of ours; the next look comes in its turn.",
+        ("traceback",),
+        "Report it: this is a fault of the service.",
     ),
     "act.failed": Line(
         "An operator's verb met a fault of ours, or what is stored contradicts itself.",

@@ -25,6 +25,7 @@ VERBS: Final = {
     "tail": "jobsvc.cli.tail:tail",
     "replay": "jobsvc.cli.replay:replay",
     "rebuild": "jobsvc.cli.repair:rebuild",
+    "doctor": "jobsvc.cli.doctor:doctor",
     "parked": "jobsvc.cli.parked:parked",
     "verify": "jobsvc.cli.repair:verify",
     "state-at": "jobsvc.cli.past:state_at",

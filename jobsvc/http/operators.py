@@ -115,7 +115,7 @@ async def readyz(call: Call) -> web.Response:
 
 def _check_sound(call: Call) -> None:
     """
-    No projection has events parked, or holds.
+    No projection has events parked, or holds, and the doctor's rounds have found nothing.
 
     Raises:
         Unsound: One does.
@@ -125,6 +125,9 @@ def _check_sound(call: Call) -> None:
             raise Unsound(f"the projection {one.name} has the events of {len(one.parked)} jobs parked")
         if one.failure is not None:
             raise Unsound(f"the projection {one.name} stands still")
+    findings = call.service.rounds.findings
+    if findings:
+        raise Unsound(f"the doctor finds fault with {', '.join(sorted({one.check for one in findings}))}")
 
 
 async def metrics(call: Call) -> web.Response:
@@ -145,6 +148,10 @@ async def metrics(call: Call) -> web.Response:
     for one in service.runner.standings.values():
         gauges.projection_lag.labels(one.name).set(service.ledger.memory.position - one.position)
         gauges.projection_parked.labels(one.name).set(len(one.parked))
+    for check in service.rounds.checks:
+        gauges.doctor_findings.labels(check.check).set(0 if check.ok else 1)
+    gauges.doctor_position.set(service.rounds.position)
+    gauges.doctor_rounds.set(service.rounds.completed)
     gauges.ring_bytes.set(service.feed.ring.bytes)
     observe(service)
     return web.Response(body=gauges.exposition(), headers={"Content-Type": gauges.content_type})

@@ -116,6 +116,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         "What a view could not take in.",
     ),
     Route("POST", "/api/operator/verify", _OPERATORS, verbs.verify, "Whether the log and its views are whole."),
+    Route("POST", "/api/operator/doctor", _OPERATORS, verbs.doctor, "What each check finds, a sentence each."),
     Route("POST", "/api/operator/backup", _OPERATORS, verbs.backup, "A verified copy beside the service."),
     Route(
         "GET",

@@ -19,6 +19,7 @@ from jobsvc.http.revocations import Revocations
 from jobsvc.http.streams import Streams
 from jobsvc.ledger import Ledger
 from jobsvc.metrics import Metrics
+from jobsvc.operate.rounds import Rounds
 from jobsvc.settings import Settings
 from jobsvc.store.seam import Store
 from jobsvc.tally import Tally
@@ -44,6 +45,7 @@ class Service:
     browsers: Browsers
     acts: Acts
     tally: Tally
+    rounds: Rounds
 
     @property
     def waits(self) -> bool:

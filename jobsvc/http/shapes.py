@@ -14,6 +14,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from jobsvc.domain.words import State
 from jobsvc.http.bodies import any_of
 from jobsvc.operate.backup import Copied
+from jobsvc.operate.doctor import DoctorReport
 from jobsvc.operate.parked import ParkedJob, ParkedReport
 from jobsvc.operate.verify import VerifyReport
 from jobsvc.operate.views import Rebuilt
@@ -291,6 +292,7 @@ RebuildAnswer = Rebuilt
 SettledAnswer = ParkedReport
 VerifyAnswer = VerifyReport
 BackupAnswer = Copied
+DoctorAnswer = DoctorReport
 
 
 class RevokeAnswer(Struct, frozen=True):

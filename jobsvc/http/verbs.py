@@ -14,6 +14,7 @@ from jobsvc.http import bodies
 from jobsvc.http.acts import answer
 from jobsvc.operate.aside import aside
 from jobsvc.operate.backup import back_up
+from jobsvc.operate.doctor import bounds_of, examine
 from jobsvc.operate.verify import report, saved_head
 from jobsvc.operate.verify import verify as check
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from jobsvc.http.call import Call
     from jobsvc.operate.aside import Progress
     from jobsvc.operate.backup import Copied
+    from jobsvc.operate.doctor import DoctorReport
     from jobsvc.operate.verify import VerifyReport
     from jobsvc.store.seam import Store
     from jobsvc.store.sqlite import SqliteStore
@@ -38,6 +40,18 @@ async def verify(call: Call) -> web.StreamResponse:
 
     database = call.service.settings.database_path
     return await answer(call, "verify", lambda progress: aside(database, look, progress))
+
+
+async def doctor(call: Call) -> web.StreamResponse:
+    """``POST /api/operator/doctor``: what each of the doctor's checks finds."""
+    await act_body(call, bodies.ActBody)
+    database, now = call.service.settings.database_path, call.service.clock.now()
+    bounds = bounds_of(call.service.settings)
+
+    async def look(store: Store, progress: Progress) -> DoctorReport:
+        return await examine(store, database, now=now, bounds=bounds, progress=progress)
+
+    return await answer(call, "doctor", lambda progress: aside(database, look, progress))
 
 
 async def backup(call: Call) -> web.StreamResponse:

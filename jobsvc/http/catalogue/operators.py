@@ -230,6 +230,23 @@ OPERATORS: Final[Mapping[tuple[str, str], Entry]] = {
         bodies.RevokeBody,
         {"subject": "user:17", "reason": "a stolen phone"},
     ),
+    ("POST", "/api/operator/doctor"): Entry(
+        "examineLog",
+        "Operators",
+        {
+            200: act_reply(
+                "What each check finds.",
+                shapes.DoctorAnswer,
+                {
+                    "ok": True,
+                    "position": 1841,
+                    "checks": [{"check": "parked", "ok": True, "says": "No projection has events parked."}],
+                },
+            )
+        },
+        bodies.ActBody,
+        {"reason": "the morning round"},
+    ),
     ("POST", "/api/operator/verify"): Entry(
         "verifyLog",
         "Operators",
