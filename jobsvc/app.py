@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 
+from jobsvc.archiver import Archiver
 from jobsvc.clock import SystemClock
 from jobsvc.desk import Limits
 from jobsvc.domain.moments import SECOND_US
@@ -132,6 +133,10 @@ async def running(
     handovers = Handovers(ledger, store, jobs_max=settings.handover_jobs_max)
     ledger.on_spent.append(revocations.note_claimed)
     await handovers.start()
+    archiver = Archiver(
+        ledger, store, clock, older_than_s=settings.archive_older_than_s, every_s=settings.archive_every_s
+    )
+    archiver.start()
     provider = _provider_of(settings, clock)
     identity = Identity(settings, clock, revocations, provider=provider)
     if provider is not None:
@@ -157,12 +162,14 @@ async def running(
             acts,
             tally,
             rounds,
+            archiver,
         )
     finally:
         recalling.cancel()
         await rounds.stop()
         await acts.stop()
         await streams.stop()
+        await archiver.stop()
         await handovers.stop()
         if provider is not None:
             await provider.stop()

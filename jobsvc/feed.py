@@ -72,6 +72,11 @@ class Feed:
         """The newest position that anybody may be told of."""
         return self.ring.position
 
+    @property
+    def archived_through(self) -> int:
+        """Below this position nobody resumes: what was missed may be archived."""
+        return self._memory.archived_through
+
     def cursor(self, position: int) -> str:
         """The cursor that names *position* in this log."""
         return f"{self._memory.epoch}.{position}"

@@ -30,13 +30,18 @@ _RETRY_S: Final = 0.5
 
 
 class _Handover:
-    """One guest's: to whom, up to which ended job, newest first, how many went over, and whether that is all."""
+    """
+    One guest's: to whom, up to which ended job, newest first, how many went over, and whether that is all.
 
-    __slots__ = ("before", "done", "moved", "owner")
+    Once no other is left the archived ones follow, oldest first: up to which, ``after`` says.
+    """
+
+    __slots__ = ("after", "before", "done", "moved", "owner")
 
     def __init__(self, owner: str) -> None:
         self.owner = owner
         self.before: JobId | None = None
+        self.after: JobId = ""
         self.moved = 0
         self.done = asyncio.Event()
 
@@ -114,12 +119,18 @@ class Handovers:
     async def _move_some(self, guest: str, handover: _Handover) -> bool:
         """True if no ended job of *guest* is left: it makes none any more, so none comes that was not there."""
         query = HistoryQuery(limit=self._jobs_max, owner=guest, before=handover.before)
-        rows = await self._store.read_history(query)
-        last = len(rows) < self._jobs_max
-        who = Principal("user", handover.owner, handover.owner)
-        job_ids = tuple(row.job_id for row in rows)
-        handover.moved += await self._ledger.hand_over(HandOver(who, guest, handover.owner, job_ids, last))
+        job_ids = [row.job_id for row in await self._store.read_history(query)]
         handover.before = job_ids[-1] if job_ids else handover.before
+        last = False
+        if room := self._jobs_max - len(job_ids):
+            # Asked after the others, so that one which is archived in between is found here.
+            archived = await self._store.read_archived_jobs(guest, after=handover.after, limit=room)
+            handover.after = archived[-1] if archived else handover.after
+            job_ids += archived
+            last = len(archived) < room
+        who = Principal("user", handover.owner, handover.owner)
+        work = HandOver(who, guest, handover.owner, tuple(job_ids), last)
+        handover.moved += await self._ledger.hand_over(work)
         return last
 
     async def _run(self) -> None:

@@ -100,12 +100,15 @@ class _Entry:
 
 
 class _Act:
-    """Something to be done alone: what, whether it was begun, and the future of whoever asked."""
+    """Something to be done alone: what, whether the memory is old after it, if it was begun, and who asked."""
 
-    __slots__ = ("action", "begun", "done")
+    __slots__ = ("action", "begun", "done", "reload")
 
-    def __init__(self, action: Callable[[], Awaitable[None]], done: asyncio.Future[None]) -> None:
+    def __init__(
+        self, action: Callable[[], Awaitable[None]], done: asyncio.Future[None], *, reload: bool = True
+    ) -> None:
         self.action = action
+        self.reload = reload
         self.done = done
         self.begun = False
 
@@ -316,9 +319,19 @@ class Ledger:
         Raises:
             Draining: The service stops.
         """
+        await self._do(_Act(action, asyncio.get_running_loop().create_future()))
+
+    async def between(self, action: Callable[[], Awaitable[None]]) -> None:
+        """
+        *action*, which leaves the active jobs as they are, is done between two batches.
+
+        So none is decided on what it changes. Everyone else waits that long. Raises and ends as ``alone``.
+        """
+        await self._do(_Act(action, asyncio.get_running_loop().create_future(), reload=False))
+
+    async def _do(self, act: _Act) -> None:
         if self._stopping:
             raise Draining
-        act = _Act(action, asyncio.get_running_loop().create_future())
         self._alone.append(act)
         self._awake.set()
         try:
@@ -427,7 +440,8 @@ class Ledger:
         act.begun = True
         try:
             await act.action()
-            self._load(await self._store.reopen())
+            if act.reload:
+                self._load(await self._store.reopen())
         except Exception as failure:  # noqa: BLE001  # whatever it was, it is the asker's
             if not act.done.done():
                 act.done.set_exception(failure)

@@ -58,6 +58,8 @@ class Memory:
         self.history: dict[JobId, HistoryRow] = {}
         self.spent: dict[str, None] = {}
         self.head: Head | None = None
+        self.archived_through = 0
+        """The position of the newest archived event; whoever archives raises it."""
 
     @property
     def position(self) -> int:
@@ -80,6 +82,7 @@ class Memory:
         self.__init__()  # type: ignore[misc]  # every field anew, none forgotten
         self.spent = spent  # for whoever was proved to be one of these before, and is still on its way here
         self.head = opening.head
+        self.archived_through = opening.archived_through
         for job in opening.active:
             self._put(job, opening.keys.get(job.id), opening.history.get(job.id))
 

@@ -57,6 +57,7 @@ class Metrics:
         self.batch_commands = self._histogram("commit_batch_commands", "Commands in one transaction.", buckets=_SIZES)
         self.queue_depth = self._gauge("queue_depth", "Commands that wait for the writer.")
         self.head_position = self._gauge("head_position", "Position of the newest event.")
+        self.archived_through = self._gauge("archived_through", "Position of the newest archived event.")
         self.store_ready = self._gauge("store_ready", "1 while appends work, else 0.")
 
     def _declare_jobs(self) -> None:

@@ -327,6 +327,14 @@ class Settings:
     ready_in_spite_of_findings: bool = False
     """Leave `/readyz` at 200 while projections have events parked or the doctor finds something; metrics tell."""
 
+    # --- The archive ---------------------------------------------------------------------------------------------
+
+    archive_older_than_s: SecondsOrNone = 30.0 * _DAY_S
+    """Jobs of which nothing has happened for this long, and that have ended, are archived; 0 for never by itself."""
+
+    archive_every_s: Seconds = 3_600.0
+    """How often the service looks for such."""
+
     # --- The stream ----------------------------------------------------------------------------------------------
 
     heartbeat_s: Seconds = 15.0

@@ -30,6 +30,7 @@ InfoEvent = Literal[
     "request.refused",
     "operator.acted",
     "projection.rebuilt",
+    "log.archived",
     "token.revoked",
     "log.left_out",
     "provider.keys_changed",
@@ -53,6 +54,7 @@ ErrorEvent = Literal[
     "ledger.fault",
     "sweeper.failed",
     "handover.failed",
+    "archiver.failed",
     "projection.parked",
     "projection.held",
     "doctor.found",
@@ -159,6 +161,11 @@ LINES: Final[Mapping[LogEvent, Line]] = {
         ("projection", "actor", "count"),
         "Nothing.",
     ),
+    "log.archived": Line(
+        "So many events of jobs that ended long ago were archived, the newest at that position.",
+        ("position", "count"),
+        "Nothing.",
+    ),
     "token.revoked": Line(
         "The tokens of a subject, or one token, count no more.", ("actor", "whose", "reason"), "Nothing."
     ),
@@ -223,6 +230,11 @@ LINES: Final[Mapping[LogEvent, Line]] = {
         "The ended jobs of a claimed guest did not move to the user; it is tried again.",
         ("traceback",),
         "Report it, if it comes again.",
+    ),
+    "archiver.failed": Line(
+        "What is old was not archived; it is tried again when it is time again.",
+        ("traceback",),
+        "Run `jobsvc verify`; if that finds nothing, report it.",
     ),
     "projection.parked": Line(
         "A view that catches up met an event that it cannot take in. Of that job it takes in nothing from there on; "

@@ -36,6 +36,7 @@ VERBS: Final = {
     "import": "jobsvc.cli.carry:import_",
     "backup": "jobsvc.cli.carry:backup",
     "restore": "jobsvc.cli.carry:restore",
+    "archive": "jobsvc.cli.retention:archive",
 }
 """Each verb, and where its command is."""
 

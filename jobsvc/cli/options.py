@@ -41,16 +41,19 @@ class Misused(click.ClickException):
 
 
 class Length(click.ParamType[float]):
-    """A length of time: ``90`` (seconds), ``1.5s``, ``30m``, ``1h30m``, ``7d``. Above 0."""
+    """A length of time: ``90`` (seconds), ``1.5s``, ``30m``, ``1h30m``, ``7d``. Above 0, or 0 if that is *least*."""
 
     name = "duration"
+
+    def __init__(self, *, least: float | None = None) -> None:
+        self._least = least
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """*value* in seconds."""
         if isinstance(value, (int, float)):
             return float(value)
         length_s = _length_s(str(value))
-        if length_s is None or length_s <= 0:
+        if length_s is None or (length_s <= 0 and length_s != self._least):
             self.fail(f"{value!r} is not a length of time; try 90s, 30m, 1h or 7d", param, ctx)
         return length_s
 

@@ -158,6 +158,12 @@ class ParkedBody(ActBody, frozen=True, kw_only=True):
     job_id: Annotated[str, Meta(max_length=36)] | None = None
 
 
+class ArchiveBody(ActBody, frozen=True):
+    """How long ago the last event of an ended job has to have been for it to be archived."""
+
+    older_than_s: Annotated[float, Meta(ge=0, le=315_360_000)] = 2_592_000.0
+
+
 class SessionClaimBody(Body, frozen=True):
     """The guest that a user was, by its token. ``owner`` is for those who act for the user."""
 

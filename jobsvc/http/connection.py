@@ -501,6 +501,8 @@ def _resume_at(text: str | None, feed: Feed) -> tuple[int | None, str | None]:
         return None, "malformed"
     if feed.cursor(cursor.position) != text:
         return None, "other-epoch"
+    if cursor.position < feed.archived_through:
+        return None, "too-old"
     return (None, "future") if cursor.position > feed.position else (cursor.position, None)
 
 

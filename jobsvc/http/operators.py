@@ -144,6 +144,7 @@ async def metrics(call: Call) -> web.Response:
     gauges.leases_open.set(len(service.ledger.leases))
     gauges.queue_depth.set(service.ledger.queued)
     gauges.head_position.set(service.ledger.memory.position)
+    gauges.archived_through.set(service.ledger.memory.archived_through)
     gauges.store_ready.set(1 if service.ledger.accepting else 0)
     for one in service.runner.standings.values():
         gauges.projection_lag.labels(one.name).set(service.ledger.memory.position - one.position)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from jobsvc.archiver import Archiver
 from jobsvc.clock import Clock
 from jobsvc.feed import Feed
 from jobsvc.handovers import Handovers
@@ -46,6 +47,7 @@ class Service:
     acts: Acts
     tally: Tally
     rounds: Rounds
+    archiver: Archiver
 
     @property
     def waits(self) -> bool:

@@ -13,6 +13,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from jobsvc.domain.words import State
 from jobsvc.http.bodies import any_of
+from jobsvc.operate.archive import ArchiveReport
 from jobsvc.operate.backup import Copied
 from jobsvc.operate.doctor import DoctorReport
 from jobsvc.operate.parked import ParkedJob, ParkedReport
@@ -293,6 +294,7 @@ SettledAnswer = ParkedReport
 VerifyAnswer = VerifyReport
 BackupAnswer = Copied
 DoctorAnswer = DoctorReport
+ArchiveAnswer = ArchiveReport
 
 
 class RevokeAnswer(Struct, frozen=True):

@@ -65,6 +65,13 @@ async def backup(call: Call) -> web.StreamResponse:
     return await answer(call, "backup", lambda progress: aside(database, look, progress))
 
 
+async def archive(call: Call) -> web.StreamResponse:
+    """``POST /api/operator/archive``: jobs that ended long enough ago lie in segments."""
+    body: bodies.ArchiveBody = await act_body(call, bodies.ArchiveBody)
+    archiver = call.service.archiver
+    return await answer(call, "archive", lambda progress: archiver.look(body.older_than_s, progress=progress))
+
+
 async def act_body(call: Call, shape: type[bodies.ActBody]) -> Any:  # noqa: ANN401  # an instance of *shape*
     """The body of an operator's verb, whose reason is noted for the service's log."""
     body: bodies.ActBody = await call.body(shape)

@@ -80,7 +80,7 @@ class LogWalk:
         """How many events came; of those that cannot even be read, the first is found."""
         try:
             records = await self._store.read_records(after=self.position or _BEFORE_ALL, limit=limit)
-        except StoreDown as failure:
+        except (StoreDown, UnreadableEvent) as failure:
             if limit > 1:
                 return await self._read_singly(limit)
             self._found(self.position + 1, f"it cannot be read: {failure.__cause__ or failure.message}")

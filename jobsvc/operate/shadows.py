@@ -58,9 +58,9 @@ class Shadow:
         await self._store.begin_shadow(self._view)
 
     async def catch_up(self, progress: Callable[[int], None] | None) -> None:
-        """All but the last few events of the log are taken in."""
+        """All but the last few events of the log are taken in; the views are of what is not archived."""
         while True:
-            events = await self._store.read_events(after=self.position, limit=ROWS_PER_PAGE_MAX)
+            events = await self._store.read_events(after=self.position, limit=ROWS_PER_PAGE_MAX, archived=False)
             await self._take(events)
             if progress is not None:
                 progress(self.position)

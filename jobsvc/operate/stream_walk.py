@@ -116,7 +116,8 @@ class StreamWalk:
         if wrong is not None:
             self._found(record.position, wrong)
         self._note_erasure(event)
-        if self._views:
+        if self._views and not record.archived:
+            # The views are of what lies in no segment.
             rows = stream.rows
             for place, projection in enumerate(INLINE):
                 rows[place] = projection.apply(rows[place], event)

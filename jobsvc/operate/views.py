@@ -35,7 +35,15 @@ BUILT_IN: Final[Mapping[str, Projection]] = {one.name: one for one in (*INLINE, 
 INLINE_NAMES: Final[frozenset[str]] = frozenset(one.name for one in INLINE)
 
 _TURNS: Final[WeakKeyDictionary[Store, asyncio.Lock]] = WeakKeyDictionary()
-"""By store, whose turn it is to rebuild: two at once share a shadow, and one would swap in what the other emptied."""
+"""
+By store, whose turn it is: two rebuilds at once share a shadow, and one would swap in what the other emptied. What is
+archived meanwhile would be in the shadow that was filled before.
+"""
+
+
+def turn(store: Store) -> asyncio.Lock:
+    """Held by whoever changes what the inline views of *store* are to hold."""
+    return _TURNS.setdefault(store, asyncio.Lock())
 
 
 class Rebuilt(Struct, frozen=True):
@@ -72,7 +80,7 @@ async def rebuild(
         KeyError: There is no such projection.
     """
     projection = BUILT_IN[name]
-    async with _TURNS.setdefault(store, asyncio.Lock()):
+    async with turn(store):
         if name in INLINE_NAMES:
             return await _rebuild_inline(store, projection, alone=alone, progress=progress)
         return await _rebuild_catch_up(store, projection, alone=alone, progress=progress)
@@ -134,6 +142,13 @@ async def _rebuild_catch_up(
         return Rebuilt(projection.name, 0, 0)
     parked = len(await read_parked(store, projection))
     return Rebuilt(projection.name, standing.rows, standing.position, parked)
+
+
+async def catch_up_with(store: Store, projection: Projection) -> None:
+    """*projection* stands at the head of the log. For a file that no service holds."""
+    standing = (await store.read_checkpoints()).get(projection.name)
+    position = standing.position if standing is not None and standing.version == projection.version else 0
+    await _to_head(store, projection, position, progress=None)
 
 
 async def _to_head(

@@ -69,7 +69,7 @@ def create_view(view: str, *, table: str, side: str) -> list[str]:
     return [block(name, table=table, side=side) for name in names]
 
 
-_PARTS: Final = ("packed", "size", "page_end")
+_PARTS: Final = ("packed", "size", "page_end", "archived_through")
 """Blocks that stand in others, where their name is in braces."""
 
 

@@ -115,6 +115,10 @@ SELECT standing FROM head;
 -- The last event, to compare with the head.
 SELECT position, chain FROM events ORDER BY position DESC LIMIT 1;
 
+-- name: last_archived
+-- The segment that holds the newest of all archived events.
+SELECT number, digest, body FROM segments ORDER BY last_position DESC LIMIT 1;
+
 -- name: all_active
 -- Every active job.
 SELECT body FROM active ORDER BY job_id;
@@ -198,6 +202,10 @@ octet_length(e.facts) + coalesce(octet_length(e.payload), 0)
 SELECT max(position) FROM (SELECT position, sum(size) OVER (ORDER BY position) - size AS before FROM sized)
 WHERE before < :bytes_max
 
+-- name: archived_through
+-- The position of the newest event in any segment, 0 for none.
+SELECT coalesce(max(last_position), 0) FROM segments
+
 -- name: events_of_log
 -- A page of the log.
 WITH sized AS (
@@ -207,7 +215,7 @@ WITH sized AS (
     ORDER BY e.position
     LIMIT :limit
 )
-SELECT CAST(group_concat(line, '') AS BLOB) FROM (
+SELECT CAST(group_concat(line, '') AS BLOB), ({archived_through}) FROM (
     SELECT '0' || char(31) || {packed} AS line
     FROM events AS e
     WHERE e.position > :after AND e.position <= ({page_end})
@@ -237,7 +245,7 @@ sized AS (
     ORDER BY e.position
     LIMIT :limit
 )
-SELECT CAST(group_concat(line, '') AS BLOB) FROM (
+SELECT CAST(group_concat(line, '') AS BLOB), ({archived_through}) FROM (
     SELECT '0' || char(31) || {packed} AS line
     FROM sized AS s CROSS JOIN events AS e ON e.position = s.position
     WHERE s.position <= ({page_end})
@@ -255,7 +263,7 @@ WITH sized AS (
     ORDER BY e.version
     LIMIT :limit
 )
-SELECT CAST(group_concat(line, '') AS BLOB) FROM (
+SELECT CAST(group_concat(line, '') AS BLOB), ({archived_through}) FROM (
     SELECT '0' || char(31) || {packed} AS line
     FROM events AS e
     WHERE
@@ -267,7 +275,14 @@ SELECT CAST(group_concat(line, '') AS BLOB) FROM (
 -- name: streams
 -- What folds to each of [[job, version or null], ...]: the states up to that version, and the last progress before it.
 -- Nothing above the position until; it is the rowid, so that the index tells it and no later row is fetched.
-SELECT CAST(group_concat(line, '' ORDER BY place, version) AS BLOB) FROM (
+-- With it: where parts of these streams are archived, as [[place, segment], ...].
+SELECT
+    CAST(group_concat(line, '' ORDER BY place, version) AS BLOB),
+    (
+        SELECT json_group_array(json_array(w.key, a.segment))
+        FROM json_each(:wanted) AS w CROSS JOIN archived_jobs AS a ON a.job_id = w.value ->> 0
+    )
+FROM (
     SELECT w.key AS place, e.version AS version, w.key || char(31) || {packed} AS line
     FROM json_each(:wanted) AS w
     CROSS JOIN events AS e INDEXED BY events_without_progress ON e.job_id = w.value ->> 0
@@ -554,7 +569,111 @@ PRAGMA page_count;
 PRAGMA page_size;
 
 
+-- == The archive ====================================================================================================
+
+-- name: segments_between
+-- The segments that a page after one position and up to another may be read from; who begins first comes first.
+SELECT first_position, number, digest, body
+FROM segments INDEXED BY segments_by_first
+WHERE first_position <= :until AND last_position > :after
+ORDER BY first_position, number;
+
+-- name: segments_of_job
+-- The same, of those that hold some of one job's stream.
+SELECT s.first_position, s.number, s.digest, s.body
+FROM archived_jobs AS a CROSS JOIN segments AS s ON s.number = a.segment
+WHERE a.job_id = :job_id AND s.first_position <= :until AND s.last_position > :after
+ORDER BY s.first_position, s.number;
+
+-- name: find_parts
+-- For each of [job, ...] its place in the list and the segments that hold some of its stream.
+SELECT w.key, a.segment FROM json_each(:wanted) AS w CROSS JOIN archived_jobs AS a ON a.job_id = w.value;
+
+-- name: find_segments
+-- The bodies of [segment, ...].
+SELECT s.number, s.digest, s.body FROM json_each(:wanted) AS w CROSS JOIN segments AS s ON s.number = w.value;
+
+-- name: manifest
+-- A page of the manifest.
+SELECT number, first_position, last_position, events, archived_at, content, chain, digest
+FROM segments
+WHERE number > :after
+ORDER BY number
+LIMIT :limit;
+
+-- name: last_segment
+-- The end of the manifest.
+SELECT number, chain FROM segments ORDER BY number DESC LIMIT 1;
+
+-- name: find_archived
+-- Those of [job, ...] that have some of their stream in a segment.
+SELECT DISTINCT a.job_id FROM json_each(:wanted) AS w CROSS JOIN archived_jobs AS a ON a.job_id = w.value;
+
+-- name: archived_from
+-- Where the streams of one job and all that follow it, up to another if that is named, lie.
+SELECT job_id, segment FROM archived_jobs
+WHERE job_id >= :job_id AND (:last IS NULL OR job_id <= :last)
+ORDER BY job_id, segment;
+
+-- name: archived_of_owner
+-- A page of the archived jobs of one owner.
+SELECT DISTINCT job_id FROM archived_jobs WHERE owner = :owner AND job_id > :after ORDER BY job_id LIMIT :limit;
+
+-- name: may_be_archived
+-- In a stretch of the log: how far it goes, and the jobs that have ended and whose newest event is not above until, each
+-- with its first position there, its newest version and its owner.
+WITH stretch AS MATERIALIZED (
+    SELECT position, job_id FROM events WHERE position > :after AND position <= :until ORDER BY position LIMIT :limit
+),
+jobs AS (SELECT job_id, min(position) AS first_position FROM stretch GROUP BY job_id)
+SELECT (SELECT max(position) FROM stretch), j.job_id, j.first_position, e.version, e.owner
+FROM jobs AS j
+CROSS JOIN events AS e ON e.job_id = j.job_id AND e.version = (SELECT max(version) FROM events WHERE job_id = j.job_id)
+WHERE
+    e.position <= :until
+    AND NOT EXISTS (SELECT 1 FROM active AS a WHERE a.job_id = j.job_id)
+UNION ALL
+SELECT (SELECT max(position) FROM stretch), NULL, NULL, NULL, NULL
+ORDER BY 3;
+
+-- name: count_settled
+-- How many of [[job, version], ...] still end with that version.
+SELECT count(*)
+FROM json_each(:wanted) AS w
+WHERE (SELECT max(version) FROM events WHERE job_id = w.value ->> 0) = w.value ->> 1;
+
+-- name: open_door
+-- The guarded way to the events is open for this act, until the door is closed in the same transaction.
+INSERT INTO maintenance (act) VALUES (:act);
+
+-- name: close_door
+-- Nothing can be changed any more.
+DELETE FROM maintenance;
+
+-- name: drop_archived
+-- The events at [position, ...] lie in a segment now.
+DELETE FROM events WHERE position IN (SELECT value FROM json_each(:positions));
+
+-- name: put_segment
+-- A segment at the end of the manifest.
+INSERT INTO segments (number, first_position, last_position, events, archived_at, content, chain, digest, body)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?);
+
+-- name: put_archived_jobs
+-- Where streams lie, and whose they are.
+INSERT INTO archived_jobs (job_id, segment, owner)
+VALUES {rows:3};
+
+-- name: set_archived_owner
+-- An archived job is another's, or nobody's any more.
+UPDATE archived_jobs SET owner = ? WHERE job_id = ?;
+
+
 -- == Housekeeping ===================================================================================================
+
+-- name: copy_wal_back
+-- What of the write-ahead log no reader needs is copied into the database.
+PRAGMA wal_checkpoint(PASSIVE);
 
 -- name: truncate_wal
 -- The write-ahead log is copied into the database and is empty, unless a reader still needs it (first column 1).

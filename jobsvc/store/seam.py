@@ -8,7 +8,7 @@ position order.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Final, Literal, Protocol
 
 from msgspec import Struct, field
@@ -112,6 +112,8 @@ class Opening(Struct, frozen=True):
     active: Sequence[Job]
     keys: Mapping[JobId, KeyRow]
     history: Mapping[JobId, HistoryRow]
+    archived_through: int = 0
+    """The position of the newest event in any segment; whoever resumes below it may find what it missed moved."""
 
 
 class Needs(Struct, frozen=True):
@@ -155,6 +157,54 @@ class Record(Struct, frozen=True, gc=False):
     payload_digest: bytes
     chain: bytes
     previous_owner: str | None = None
+    archived: bool = False
+    """It lies in a segment. No part of what was recorded."""
+
+
+class Segment(Struct, frozen=True, gc=False):
+    """
+    A row of the archive's manifest: which events moved there together, and the chain over all such rows so far.
+
+    Attributes:
+        number: From 1, no holes.
+        first_position: Of its first event; segments overlap, as the jobs in them did.
+        last_position: Of its last.
+        events: How many.
+        archived_at: When they moved.
+        content: SHA-256 over the chain values of its events; an erasure leaves it alone.
+        chain: SHA-256 over the previous segment's and all of the above but the moment; see store/segments.py.
+        digest: SHA-256 of its body as it lies there.
+    """
+
+    number: int
+    first_position: int
+    last_position: int
+    events: int
+    archived_at: Micros
+    content: bytes
+    chain: bytes
+    digest: bytes
+
+
+Between = Callable[[Callable[[], Awaitable[None]]], Awaitable[None]]
+"""Runs an action between two batches of whoever decides and appends."""
+
+
+class Archived(Struct, frozen=True, gc=False):
+    """
+    What one step of archiving did.
+
+    Attributes:
+        jobs: Whose streams moved, whole or as far as they fitted.
+        events: How many events did.
+        reached: Up to which position everything that may move has moved; read on from there.
+        through: The position of the newest event in any segment, 0 for none.
+    """
+
+    jobs: int
+    events: int
+    reached: int
+    through: int
 
 
 class Loaded(Struct, frozen=True):
@@ -319,9 +369,12 @@ class Store(Protocol):
         owner: str | None = None,
         job_id: JobId | None = None,
         until: int | None = None,
+        archived: bool = True,
     ) -> Sequence[Event]:
         """
         Up to *limit* (≤ 2,000) events above position *after* (and not above *until*), in order.
+
+        Archived ones come in their places; unless *archived* is False, which leaves them out.
 
         With *owner*, only those that happened under it or took a job away from it; with *job_id*, only that job's. A
         page of large events is shorter than *limit*; only an empty one means that there are no more. Cost: an indexed
@@ -387,6 +440,41 @@ class Store(Protocol):
 
     async def forget_marks(self, *, expired_at: Micros) -> int:
         """How many marks were forgotten because they had expired by *expired_at*; at most 1,000 a call."""
+        ...
+
+    async def archive(self, *, after: int, until: int, at: Micros, between: Between | None = None) -> Archived:
+        """
+        Some streams above position *after*, first those that begin first, lie in a new segment, in one transaction.
+
+        Only of jobs that have ended and of which nothing is above *until*. Every read but those of views,
+        lists and newest results finds them as before; their history rows are gone. A stream that is too long for a
+        segment moves in parts. Nothing moves if one of them has grown meanwhile: then, as after every step, read on
+        from where it *reached*. Killed at any point, it has been done or not.
+
+        Who else writes gives *between*, by which the move itself is run once it was planned, when nothing is being
+        decided. Cost: about 10 ms on the reader's thread and as long on the writer's; at most 256 events, or 512 KiB.
+        """
+        ...
+
+    async def read_segments(self, *, after: int, limit: int) -> Sequence[Segment]:
+        """Up to *limit* (≤ 2,000) rows of the manifest above number *after*, in order."""
+        ...
+
+    async def read_segment(self, number: int) -> Sequence[Record]:
+        """
+        The events of segment *number* in order; none if there is no such.
+
+        Raises:
+            UnreadableEvent: Its body is not what was written.
+        """
+        ...
+
+    async def find_archived(self, job_ids: Collection[JobId]) -> frozenset[JobId]:
+        """Those of *job_ids* that have some of their stream in a segment."""
+        ...
+
+    async def read_archived_jobs(self, owner: str, *, after: JobId, limit: int) -> Sequence[JobId]:
+        """Up to *limit* (≤ 2,000) archived jobs of *owner*, by id above *after*."""
         ...
 
     async def begin_shadow(self, view: ViewName) -> None:

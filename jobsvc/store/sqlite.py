@@ -2,7 +2,8 @@
 The SQLite engine: the log in one file, written by one connection, one transaction and one thread hop a batch.
 
 Here live opening, appending and looking up, which go through the writer's connection. Reads are sqlite_reads.py,
-rebuilt views and catch-up projections sqlite_views.py, the statements of a batch sqlite_batch.py.
+rebuilt views and catch-up projections sqlite_views.py, the archive sqlite_archive.py, the statements of a batch
+sqlite_batch.py.
 No statement is written here (queries.sql has them), and no rule about jobs.
 """
 
@@ -16,6 +17,7 @@ from jobsvc.domain.errors import Corrupt, StoreDown
 from jobsvc.domain.words import JobId
 from jobsvc.store import codec
 from jobsvc.store.blocks import block
+from jobsvc.store.chain import GENESIS
 from jobsvc.store.driver import Row, roll_back
 from jobsvc.store.seam import (
     ROWS_PER_PAGE_MAX,
@@ -34,13 +36,15 @@ from jobsvc.store.sqlite_batch import prepare
 from jobsvc.store.sqlite_carrying import SqliteCarrying, select_standing
 from jobsvc.store.sqlite_reads import (
     POSITION_MAX,
+    Streams,
     as_json,
     folded,
     select_head,
-    select_packed,
+    select_page,
     select_streams,
     unpacked,
 )
+from jobsvc.store.sqlite_segments import select_last_archived, select_reports, select_through
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -113,7 +117,7 @@ class SqliteStore(SqliteCarrying):
         """
         ask = self._read if self.read_only else self._write
         rows = await ask(lambda raw: _select_found(raw, needs))
-        jobs = folded(await unpacked(rows.streams))
+        jobs = await folded(rows.streams)
         return _found(rows, jobs)
 
     async def forget_marks(self, *, expired_at: Micros) -> int:
@@ -143,6 +147,7 @@ class SqliteStore(SqliteCarrying):
             active=[codec.decode_job(row[0]) for row in rows.active],
             keys={row[0]: KeyRow(*row) for row in rows.keys},
             history={row[0]: HistoryRow(*row) for row in rows.history},
+            archived_through=rows.archived_through,
         )
 
     async def _head_at(self, decided_at: int) -> Head:
@@ -172,6 +177,7 @@ class _OpeningRows(Struct, frozen=True):
     active: list[Row]
     keys: list[Row]
     history: list[Row]
+    archived_through: int
 
 
 class _FoundRows(Struct, frozen=True):
@@ -184,7 +190,7 @@ class _FoundRows(Struct, frozen=True):
     completed: list[tuple[DedupKey, int]]
     reports: list[tuple[ReportKey, int]]
     jobs: list[tuple[JobId, int]]
-    streams: bytes
+    streams: Streams
 
 
 def _commit(raw: RawConnection, prepared: Prepared, *, decided_at: int) -> bytes | None:
@@ -209,7 +215,7 @@ def _commit(raw: RawConnection, prepared: Prepared, *, decided_at: int) -> bytes
 
 def _select_since(raw: RawConnection, position: int) -> bytes:
     parameters = {"after": position, "until": POSITION_MAX, "limit": ROWS_PER_PAGE_MAX}
-    return select_packed(raw, "events_of_log", parameters=parameters)
+    return select_page(raw, "events_of_log", parameters=parameters)[0]
 
 
 def _select_opening(raw: RawConnection) -> _OpeningRows:
@@ -222,17 +228,28 @@ def _select_opening(raw: RawConnection) -> _OpeningRows:
     raw.execute("BEGIN")
     try:
         head = select_head(raw)
-        last = raw.execute(block("last_event")).fetchall()
-        if last != ([(head.position, head.chain)] if head.position else []):
+        if not _ends_at(raw, head):
             raise Corrupt(f"the head says position {head.position}, and the log does not end there")
         return _OpeningRows(
             head=head,
             active=raw.execute(block("all_active")).fetchall(),
             keys=raw.execute(block("all_keys")).fetchall(),
             history=raw.execute(block("history_of_active")).fetchall(),
+            archived_through=select_through(raw),
         )
     finally:
         roll_back(raw)
+
+
+def _ends_at(raw: RawConnection, head: Head) -> bool:
+    """
+    True if the newest event, wherever it lies, is the one that *head* names.
+    """
+    live = raw.execute(block("last_event")).fetchall() or [(0, GENESIS)]
+    if live[0] == (head.position, head.chain):
+        return True
+    archived = select_last_archived(raw) if live[0][0] < head.position else None
+    return archived is not None and (archived.position, archived.chain) == (head.position, head.chain)
 
 
 def _select_found(raw: RawConnection, needs: Needs) -> _FoundRows:
@@ -248,6 +265,10 @@ def _select_found(raw: RawConnection, needs: Needs) -> _FoundRows:
             wanted.append((job_id, None))
     reports: list[tuple[ReportKey, int]] = []
     for report, version in _select_list(raw, "find_reports", wanted=list(needs.reports)):
+        reports.append((report, len(wanted)))
+        wanted.append((report[0], version))
+    unknown = needs.reports - {report for report, _ in reports}
+    for report, version in select_reports(raw, list(unknown)) if unknown else ():
         reports.append((report, len(wanted)))
         wanted.append((report[0], version))
     return _FoundRows(

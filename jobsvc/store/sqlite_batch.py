@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
-from jobsvc.domain.events import SCHEMA
+from jobsvc.domain.events import SCHEMA, OwnerChanged
 from jobsvc.store import chain, codec
-from jobsvc.store.blocks import Statement, statements
+from jobsvc.store.blocks import Statement, block, statements
 from jobsvc.store.seam import Head
 
 if TYPE_CHECKING:
@@ -53,6 +53,11 @@ def prepare(batch: Batch, head: Head) -> Prepared:
         if view_rows:
             puts += put_rows(view, view_rows.values(), table=view)
             drops += drop_rows((job_id for job_id, row in view_rows.items() if row is None), table=view)
+    puts += [
+        (block("set_archived_owner"), (owner, event.job_id))
+        for event, owner in zip(batch.events, batch.owners, strict=True)
+        if isinstance(event.facts, OwnerChanged) and batch.active.get(event.job_id) is None
+    ]
     if batch.marks:
         puts += statements("put_marks", mark_rows(batch.marks))
     return Prepared(new_head, drops + puts)

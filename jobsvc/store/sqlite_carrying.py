@@ -14,9 +14,9 @@ from jobsvc.domain.errors import Corrupt, InvalidCommand
 from jobsvc.store.blocks import block, statements
 from jobsvc.store.driver import roll_back, transaction
 from jobsvc.store.seam import ROWS_PER_PAGE_MAX, Head, HistoryRow, Mark
+from jobsvc.store.sqlite_archive import SqliteArchive
 from jobsvc.store.sqlite_batch import drop_rows, mark_rows, put_rows
 from jobsvc.store.sqlite_reads import as_json, select_head
-from jobsvc.store.sqlite_views import SqliteViews
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from jobsvc.store.seam import Loaded, Record, Standing
 
 
-class SqliteCarrying(SqliteViews):
+class SqliteCarrying(SqliteArchive):
     """
     The part of the engine that takes a log elsewhere, and brings one here.
     """

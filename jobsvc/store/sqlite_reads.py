@@ -9,9 +9,12 @@ pins the write-ahead log. Nothing is ever written here.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import Struct
+from msgspec.structs import asdict, replace
 
 from jobsvc.domain.errors import UnreadableEvent, ViewMismatch
 from jobsvc.domain.job import Job, evolve
@@ -33,18 +36,26 @@ from jobsvc.store.seam import (
     ViewName,
 )
 from jobsvc.store.sqlite_connections import SqliteConnections
+from jobsvc.store.sqlite_segments import (
+    EVENTS_PER_SLICE,
+    Older,
+    Which,
+    decoded,
+    joined,
+    select_older,
+    select_older_streams,
+    select_parts,
+    select_through,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from jobsvc.domain.events import Event, EventType
     from jobsvc.domain.words import Micros
     from jobsvc.store.driver import Cursor, RawConnection
 
 POSITION_MAX: Final = 2**63 - 1
-EVENTS_PER_SLICE: Final = 128
-"""How many events are decoded before others get a turn: about half a millisecond."""
-
 _AFTER_ALL_IDS: Final = "~"
 
 _ABOVE_ALL_TEXT: Final = b""
@@ -73,28 +84,30 @@ class SqliteReads(SqliteConnections):
         owner: str | None = None,
         job_id: JobId | None = None,
         until: int | None = None,
+        archived: bool = True,
     ) -> Sequence[Event]:
         """
-        A page of the log, of an owner's events, or of a job's stream, in order.
+        A page of the log, of an owner's events, or of a job's stream, in order, read through the archive.
         """
-        parameters = {
-            "after": after,
-            "until": POSITION_MAX if until is None else until,
-            "limit": min(limit, ROWS_PER_PAGE_MAX),
-            "owner": owner,
-            "job_id": job_id,
-        }
-        name = "events_of_job" if job_id is not None else "events_of_owner" if owner is not None else "events_of_log"
-        packed = await self._read(lambda raw: select_packed(raw, name, parameters=parameters))
-        return [event for _, event in await unpacked(packed)]
+        end = POSITION_MAX if until is None else until
+        while True:
+            which = Which(after, end, min(limit, ROWS_PER_PAGE_MAX), job_id=job_id, owner=owner)
+            packed, older = await self._read(partial(_select_events, which=which, archived=archived))
+            live = [event for _, event in await unpacked(packed)]
+            if older is None:
+                return live
+            events = joined(live, await decoded(older.records), end=older.end, limit=which.limit)
+            if events or older.end >= end:
+                return events
+            after = older.end
 
     async def read_jobs(self, versions: Mapping[JobId, int | None], *, until: int | None = None) -> Mapping[JobId, Job]:
         """
         Each named job as it stood after that version, or at the position *until*, folded from its stream.
         """
         wanted = list(versions.items())
-        packed = await self._read(lambda raw: select_streams(raw, wanted, until=until))
-        return {wanted[place][0]: job for place, job in folded(await unpacked(packed)).items()}
+        streams = await self._read(lambda raw: select_streams(raw, wanted, until=until))
+        return {wanted[place][0]: job for place, job in (await folded(streams)).items()}
 
     async def read_records(
         self, *, after: int, limit: int, job_id: JobId | None = None, type: EventType | None = None
@@ -102,11 +115,15 @@ class SqliteReads(SqliteConnections):
         """
         A page of the log or of a job's stream, byte for byte.
         """
-        most = min(limit, ROWS_PER_PAGE_MAX)
-        parameters = {"after": after, "limit": most, "job_id": job_id, "type": type}
-        name = "records" if job_id is None else "records_of_job"
-        rows, _ = await self._read(lambda raw: _bounded(raw.execute(block(name), parameters), rows_max=most))
-        return [_record(*row) for row in rows]
+        while True:
+            which = Which(after, POSITION_MAX, min(limit, ROWS_PER_PAGE_MAX), job_id=job_id, type=type)
+            live, older = await self._read(partial(_select_records, which=which))
+            if older is None:
+                return live
+            records = _fitting(joined(live, older.records, end=older.end, limit=which.limit))
+            if records or older.end >= POSITION_MAX:
+                return records
+            after = older.end
 
     async def read_history(self, query: HistoryQuery) -> Sequence[HistoryRow]:
         """
@@ -153,7 +170,7 @@ class SqliteReads(SqliteConnections):
         found = await self._read(lambda raw: _select_streams_page(raw, place, bounds, views=sorted(views)))
         return StreamsPage(
             found.position,
-            [_record(*row) for row in found.records],
+            found.records,
             found.through,
             {view: view_rows(view, rows) for view, rows in found.views.items()},
         )
@@ -166,23 +183,90 @@ def select_head(raw: RawConnection) -> Head:
     return Head(*raw.execute(block("head")).fetchall()[0])
 
 
-def select_packed(raw: RawConnection, name: str, *, parameters: Mapping[str, Any]) -> bytes:
+class Streams(Struct, frozen=True):
     """
-    The page that the block *name* gives; empty for none.
+    What folds to jobs: live events as one packed page, archived ones beside it, both with the place of their job.
+    """
+
+    packed: bytes = b""
+    archived: Sequence[tuple[int, Record]] = ()
+
+
+def select_page(raw: RawConnection, name: str, *, parameters: Mapping[str, Any]) -> tuple[bytes, Any]:
+    """
+    The page that the block *name* gives, empty for none, and what it says of the archive.
     """
     bounded = {"bytes_max": BYTES_PER_PAGE_MAX, **parameters}
-    packed: bytes | None = raw.execute(block(name), bounded).fetchall()[0][0]
-    return packed or b""
+    packed, archive = raw.execute(block(name), bounded).fetchall()[0]
+    return packed or b"", archive
 
 
-def select_streams(raw: RawConnection, wanted: Sequence[Wanted], *, until: int | None = None) -> bytes:
+def select_streams(raw: RawConnection, wanted: Sequence[Wanted], *, until: int | None = None) -> Streams:
     """
-    What folds to each of *wanted*, as one page that is told apart by the place in *wanted*.
+    What folds to each of *wanted*, told apart by the place in *wanted*.
     """
     if not wanted:
-        return b""
-    parameters = {"wanted": as_json(wanted), "until": POSITION_MAX if until is None else until}
-    return select_packed(raw, "streams", parameters=parameters)
+        return Streams()
+    end = POSITION_MAX if until is None else until
+    packed, parts = select_page(raw, "streams", parameters={"wanted": as_json(wanted), "until": end})
+    if parts == "[]":
+        return Streams(packed)
+    return Streams(packed, _archived_streams(raw, wanted, parts=codec.loads(parts), until=end))
+
+
+def _archived_streams(
+    raw: RawConnection, wanted: Sequence[Wanted], *, parts: Sequence[tuple[int, int]], until: int
+) -> list[tuple[int, Record]]:
+    """
+    Of each of *wanted* what is archived, in order; of its progress only the last.
+    """
+    by_place: dict[int, list[Record]] = {}
+    for place, records in select_parts(raw, parts):
+        job_id, version = wanted[place]
+        newest = POSITION_MAX if version is None else version
+        by_place.setdefault(place, []).extend(
+            record
+            for record in records
+            if record.job_id == job_id and record.version <= newest and record.position <= until
+        )
+    streams: list[tuple[int, Record]] = []
+    for place, stream in by_place.items():
+        stream.sort(key=lambda record: record.version)
+        ticks = [record for record in stream if record.type == "job.progressed"]
+        streams += [(place, record) for record in stream if record.type != "job.progressed" or record is ticks[-1]]
+    return streams
+
+
+def _select_events(raw: RawConnection, *, which: Which, archived: bool) -> tuple[bytes, Older | None]:
+    """
+    A page of what is live, and what the archive has up to where it ends; None if the archive does not reach there.
+    """
+    name = "log" if which.owner is None else "owner"
+    name = name if which.job_id is None else "job"
+    packed, through = select_page(raw, f"events_of_{name}", parameters=asdict(which))
+    if not archived or which.after >= through:
+        return packed, None
+    return packed, select_older(raw, replace(which, until=_settled_to(packed, which)))
+
+
+def select_live_records(raw: RawConnection, which: Which) -> tuple[list[Record], bool]:
+    """
+    A page of what lies in no segment, as stored, byte for byte; whether that is all there is.
+    """
+    name = "records" if which.job_id is None else "records_of_job"
+    rows, whole = _bounded(raw.execute(block(name), asdict(which)), rows_max=which.limit)
+    return [_record(*row) for row in rows], whole
+
+
+def _select_records(raw: RawConnection, *, which: Which) -> tuple[list[Record], Older | None]:
+    """
+    The same as stored, byte for byte.
+    """
+    live, whole = select_live_records(raw, which)
+    through = select_through(raw)
+    if not through or which.after >= through:
+        return live, None
+    return live, select_older(raw, which if whole else replace(which, until=live[-1].position))
 
 
 async def unpacked(packed: bytes) -> list[tuple[int, Event]]:
@@ -200,17 +284,23 @@ async def unpacked(packed: bytes) -> list[tuple[int, Event]]:
     return events
 
 
-def folded(events: Iterable[tuple[int, Event]]) -> dict[int, Job]:
+async def folded(streams: Streams) -> dict[int, Job]:
     """
-    By place: the job that its events, which come in order, add up to.
+    By place: the job that its events add up to, archived ones first. Others get a turn after every 128 events.
 
     Raises:
-        UnreadableEvent: A stream does not begin with its birth.
+        UnreadableEvent: An event does not decode, or a stream does not begin with its birth.
     """
+    older = await decoded([record for _, record in streams.archived])
+    events = [(place, event) for (place, _), event in zip(streams.archived, older, strict=True)]
     jobs: dict[int, Job] = {}
-    for place, event in events:
+    for place, event in events + await unpacked(streams.packed):
+        job = jobs.get(place)
+        # A stream that was archived between two statements is here twice.
+        if job is not None and event.version <= job.version:
+            continue
         try:
-            jobs[place] = evolve(jobs.get(place), event)
+            jobs[place] = evolve(job, event)
         except ValueError as error:
             raise UnreadableEvent(f"the event at position {event.position} does not follow from its stream") from error
     return jobs
@@ -225,7 +315,7 @@ def as_json(value: object) -> str:
 
 class _StreamRows(Struct, frozen=True):
     position: int
-    records: list[Row]
+    records: list[Record]
     through: JobId | None
     views: dict[ViewName, list[Row]]
 
@@ -239,26 +329,42 @@ def _select_streams_page(
     raw.execute("BEGIN")
     try:
         above = {"job_id": place.job_id, "version": place.version, **bounds}
-        records, whole = _bounded(raw.execute(block("records_by_stream"), above), rows_max=bounds["limit"])
-        through = None if whole else _last_whole(records, place)
+        rows, whole = _bounded(raw.execute(block("records_by_stream"), above), rows_max=bounds["limit"])
+        live = [_record(*row) for row in rows]
+        records, through = _with_older(raw, place, bounds, live=live, whole=whole)
         within = {
             "after": place.done,
             "through": _ABOVE_ALL_TEXT if through is None else through,
             "limit": 2 * ROWS_PER_PAGE_MAX,
         }
-        rows = {view: _select_view(raw, view, within) for view in views}
-        return _StreamRows(select_head(raw).position, records, through, rows)
+        of_views = {view: _select_view(raw, view, within) for view in views}
+        return _StreamRows(select_head(raw).position, records, through, of_views)
     finally:
         roll_back(raw)
 
 
-def _last_whole(records: Sequence[Row], place: StreamPlace) -> JobId:
+def _with_older(
+    raw: RawConnection, place: StreamPlace, bounds: Mapping[str, int], *, live: list[Record], whole: bool
+) -> tuple[list[Record], JobId | None]:
+    """
+    A page of streams with what of them is archived, and the last job of which it has everything; None for the last.
+    """
+    last = None if whole else live[-1].job_id
+    older, reached = select_older_streams(raw, place, last=last, until=bounds["until"], limit=bounds["limit"])
+    records = [record for record in (*older, *live) if reached is None or record.job_id <= reached]
+    records.sort(key=lambda record: (record.job_id, record.version))
+    if reached is not None and (last is None or reached < last):
+        return records, reached
+    return records, None if whole else _last_whole(records, place)
+
+
+def _last_whole(records: Sequence[Record], place: StreamPlace) -> JobId:
     """
     The last job of which the page is known to have everything: the one before that in which it ends.
     """
-    last: JobId = records[-1][1]
+    last = records[-1].job_id
     before = place.done if place.job_id == last else place.job_id
-    return next((row[1] for row in reversed(records) if row[1] != last), before)
+    return next((record.job_id for record in reversed(records) if record.job_id != last), before)
 
 
 def _select_view(raw: RawConnection, view: ViewName, within: Mapping[str, Any]) -> list[Row]:
@@ -309,6 +415,33 @@ def _bounded(rows: Cursor, *, rows_max: int) -> tuple[list[Row], bool]:
         taken.append(row)
         size += len(row[7]) + (len(row[8]) if row[8] else 0)
     return taken, size <= BYTES_PER_PAGE_MAX and len(taken) < rows_max
+
+
+def _fitting(records: Iterable[Record]) -> list[Record]:
+    """
+    The first of *records*, up to the one that makes them too large for a page.
+    """
+    taken: list[Record] = []
+    size = 0
+    for record in records:
+        taken.append(record)
+        size += len(record.facts) + len(record.payload or b"")
+        if size > BYTES_PER_PAGE_MAX:
+            break
+    return taken
+
+
+def _settled_to(packed: bytes, which: Which) -> int:
+    """
+    Up to which position a page holds all of *which* that is live: its last one's, if it was cut.
+    """
+    start = count = size = position = 0
+    while start < len(packed):
+        end = packed.index(b"\n", start)
+        header = packed[start:end].split(b"\x1f")
+        length = int(header[-2]) + max(int(header[-1]), 0)
+        count, size, position, start = count + 1, size + length, int(header[1]), end + 1 + length
+    return which.until if count < which.limit and size < BYTES_PER_PAGE_MAX else position
 
 
 def _unpack(packed: bytes) -> Iterator[tuple[int, Event]]:

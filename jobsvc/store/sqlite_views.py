@@ -22,7 +22,7 @@ from jobsvc.store.sqlite_reads import (
     SqliteReads,
     as_json,
     select_head,
-    select_packed,
+    select_page,
     unpacked,
     view_rows,
 )
@@ -184,7 +184,7 @@ def _swap(raw: RawConnection, view: ViewName, *, built_to: int) -> bytes | None:
     """
     if select_head(raw).position != built_to:
         parameters = {"after": built_to, "until": POSITION_MAX, "limit": ROWS_PER_PAGE_MAX}
-        return select_packed(raw, "events_of_log", parameters=parameters)
+        return select_page(raw, "events_of_log", parameters=parameters)[0]
     raw.execute(block("set_aside", table=view))
     raw.execute(block("swap_table", table=view))
     return None

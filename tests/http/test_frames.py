@@ -8,6 +8,7 @@ from jobsvc.domain.moments import rfc3339
 from jobsvc.framing import FrameName
 from jobsvc.http.frames import ByeReason, ResetReason
 from tests.http.described import FRAME, errors_of
+from tests.system.logs import caught_up
 
 if TYPE_CHECKING:
     from tests.http.client import JSON, Frame
@@ -17,10 +18,6 @@ if TYPE_CHECKING:
 NOT_YET: Final = {"job.erased"}
 """
 Event types that nothing makes yet.
-"""
-NOT_YET_TOO_OLD: Final = "too-old"
-"""
-The reason that nothing gives until logs are archived.
 """
 SUPERSEDED: Final = {"job.progressed"}
 """
@@ -103,7 +100,12 @@ async def test_every_reason_of_a_reset_and_a_bye_is_what_the_document_says(start
     world = await start(streams_per_principal_max=1, streams_total_max=3)
     epoch = (await world.head())["epoch"]
     reasons = set()
-    for cursor in ("nothing", "other.1", f"{epoch}.999"):
+    job = await world.guest.made()
+    await world.guest.cancel(job["id"])
+    await world.guest.made()
+    await caught_up(world)
+    assert 1 == (await world.operator.post("/api/operator/archive", {"older_than_s": 0})).body["jobs"]
+    for cursor in ("nothing", "other.1", f"{epoch}.999", f"{epoch}.1"):
         async with world.viewer.stream(after=cursor) as frames:
             reasons |= {frame.data["reason"] for frame in await frames.until("reset") if frame.event == "reset"}
     farewells = []
@@ -125,7 +127,7 @@ async def test_every_reason_of_a_reset_and_a_bye_is_what_the_document_says(start
         farewells += await last.rest()
 
     byes = {frame.data["reason"] for frame in farewells if frame.event == "bye"}
-    assert reasons == set(get_args(ResetReason)) - {NOT_YET_TOO_OLD}
+    assert reasons == set(get_args(ResetReason))
     assert byes == set(get_args(ByeReason))
 
 

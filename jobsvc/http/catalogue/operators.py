@@ -274,6 +274,20 @@ OPERATORS: Final[Mapping[tuple[str, str], Entry]] = {
         {"file": "/var/backups/jobs-2026-11-24.db", "reason": "nightly"},
         more="The file is written by the service, on its machine, readable by its user alone.",
     ),
+    ("POST", "/api/operator/archive"): Entry(
+        "archiveLog",
+        "Operators",
+        {
+            200: act_reply(
+                "What was archived.",
+                shapes.ArchiveAnswer,
+                {"jobs": 120, "events": 731, "archived_through": 1200, "until": 1204, "held_back_by": None},
+            )
+        },
+        bodies.ArchiveBody,
+        {"older_than_s": 2_592_000, "reason": "the disk fills up"},
+        more="The service does this by itself for what is older than the setting `archive_older_than_s`.",
+    ),
     ("GET", "/healthz"): Entry(
         "readHealth", "Operators", {200: Reply("It lives.", shapes.HealthAnswer, {"status": "alive"})}
     ),

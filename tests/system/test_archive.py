@@ -1,0 +1,141 @@
+"""
+The verb on a stopped file, in a process that may be killed at any moment, and what a tampered archive is called.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import sys
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pytest
+
+from jobsvc.store.sqlite import SqliteStore
+from tests.store.histories import History
+from tests.system.logs import copied, said, select, tamper, verified
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from jobsvc.store.driver import RawConnection
+    from tests.http.client import JSON
+
+JOBS = 3_000
+LIVE = "SELECT count(*) FROM events"
+STORED = "SELECT (SELECT count(*) FROM events) + (SELECT coalesce(sum(events), 0) FROM segments)"
+_UNGUARDED = "DROP TRIGGER segments_never_change"
+
+
+def old_log(jobs: int) -> History:
+    """
+    So many jobs, of which every tenth goes on; all of it was long ago.
+    """
+    history = History()
+    for number in range(jobs):
+        history.create(number, owner=f"user:{number % 7}", raw=b'{"n": %d}' % number)
+        if number % 10:
+            history.start(number)
+            history.complete(number)
+    return history
+
+
+@pytest.fixture
+async def log(tmp_path: Path) -> Path:
+    """
+    A stopped file with many old jobs.
+    """
+    store = SqliteStore(tmp_path / "old.db")
+    await store.open()
+    history = old_log(JOBS)
+    await store.append(history.batch(), decided_at=0)
+    await store.close()
+    return tmp_path / "old.db"
+
+
+async def archiving(path: Path) -> asyncio.subprocess.Process:
+    """
+    The verb under way in a process of its own.
+    """
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "jobsvc", "archive", "--older-than", "1d", "--database", str(path)),
+        stdout=asyncio.subprocess.DEVNULL,
+    )
+
+
+async def archived(path: Path) -> JSON:
+    """
+    What the verb says, run to its end.
+    """
+    result = await said("archive", "--older-than", "1d", "--database", str(path), "-o", "json")
+    assert 0 == result.exit_code, result.output
+    return json.loads(result.stdout)
+
+
+async def test_a_killed_archive_is_gone_on_with_by_running_it_again(log: Path) -> None:
+    """
+    Killed wherever it is, every event lies in one place, the log verifies, and the next run does the rest.
+    """
+    chance = random.Random(17)  # when to kill
+    killed_within = 0
+    for _ in range(6):
+        live = select(log, LIVE)[0][0]
+        process = await archiving(log)
+        while select(log, LIVE)[0][0] == live and process.returncode is None:  # noqa: ASYNC110  # another process's file
+            await asyncio.sleep(0.002)
+        await asyncio.sleep(chance.random() * 0.02)
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+        left = select(log, LIVE)[0][0]
+        killed_within += left > JOBS // 10
+        assert select(log, STORED)[0][0] == JOBS * 3 - JOBS // 10 * 2
+        assert [] == (await verified(log)).findings
+
+    await archived(log)
+
+    assert killed_within
+    assert select(log, LIVE)[0][0] == JOBS // 10
+    assert [] == (await verified(log)).findings
+    again = await archived(log)
+    assert (0, 0) == (again["jobs"], again["events"])
+
+
+async def test_a_tampered_archive_is_found(log: Path, tmp_path: Path) -> None:
+    """
+    A byte of a body, a row of the manifest, a segment that is gone, a job that is not found by its id any more.
+    """
+    await archived(log)
+    wrongs = {
+        "UPDATE segments SET body = CAST(substr(body, 1, 99) || x'00' AS BLOB) WHERE number = 3": "segment 3",
+        "UPDATE segments SET content = zeroblob(32) WHERE number = 2": "chain of the manifest",
+        "UPDATE segments SET chain = zeroblob(32) WHERE number = 2": "chain of the manifest",
+        "DELETE FROM archived_jobs WHERE segment = 4": "not found by its id",
+    }
+    for number, (statement, what) in enumerate(wrongs.items()):
+        path = copied(log, tmp_path / f"tampered{number}.db")
+        tamper(path, "PRAGMA foreign_keys = OFF", _UNGUARDED, statement)
+        finding = (await verified(path)).findings[0]
+        assert what in finding.what
+        assert finding.position is not None
+
+
+async def test_segments_are_guarded(log: Path) -> None:
+    """
+    Whoever comes with SQL and no door open can neither change nor remove one.
+    """
+    await archived(log)
+    store = SqliteStore(log)
+    await store.open()
+    try:
+        for statement in ("UPDATE segments SET archived_at = 1", "DELETE FROM segments"):
+            with pytest.raises(Exception, match="never"):
+                await store._writer.run(partial(_execute, sql=statement))  # type: ignore[union-attr] # noqa: SLF001
+    finally:
+        await store.close()
+
+
+def _execute(raw: RawConnection, *, sql: str) -> None:
+    raw.execute(sql)
