@@ -7,6 +7,7 @@ PORT ?= 8080
 BIN := .venv/bin
 STAMP := .venv/.ready
 CLIENT := jobsvc/http/client/jobsvc.js
+DASHBOARD := jobsvc/http/dashboard/app.js
 REACT := examples/react/dist/index.html
 CODE := jobsvc projections tests docs $(wildcard bench)
 # Coverage may not fall below 100 % of branches here. Elsewhere it is reported, not gated.
@@ -19,14 +20,13 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: $(STAMP) $(CLIENT)  ## Make .venv with everything of the locks and this checkout in it, and build the browser client
+setup: $(STAMP) $(CLIENT) $(DASHBOARD)  ## Make .venv with everything of the locks, and build what the browser gets
 
-$(CLIENT): $(wildcard clients/browser/src/*.js) clients/browser/build.js clients/browser/package-lock.json
-	@command -v npm >/dev/null || echo "client: left out, since there is no npm here; the service works without it"
-	@command -v npm >/dev/null || exit 0; set -e; cd clients/browser; \
-		echo "client: installing what package-lock.json names"; npm ci --silent --no-audit --no-fund; \
-		echo "client: checking types and building"; npm run --silent build; \
-		mkdir -p ../../jobsvc/http/client; cp dist/*.js ../../jobsvc/http/client/; echo "client: ready"
+$(CLIENT): $(wildcard clients/browser/src/*) clients/browser/build.js clients/browser/package-lock.json
+	@scripts/build-web client clients/browser
+
+$(DASHBOARD): $(wildcard clients/dashboard/src/*) clients/dashboard/build.js clients/dashboard/package-lock.json
+	@scripts/build-web dashboard clients/dashboard
 
 $(STAMP): requirements-dev.lock pyproject.toml
 	@echo "setup: preparing .venv with $(PYTHON)"
@@ -80,6 +80,9 @@ chromium:  ## See that there is a Chromium for the tests in the browser, and ins
 			apt-get -qq update && apt-get -qq install -y --no-install-recommends chromium >/dev/null; \
 		else $(BIN)/playwright install chromium; fi; }
 
+screenshots: setup chromium  ## Write the pictures of the dashboard anew, to docs/images
+	$(BIN)/python -m tests.browser.screenshots
+
 lint: setup  ## Check style and format
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -109,4 +112,4 @@ clean:  ## Remove .venv, caches and everything built
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage .coverage.* htmlcov build dist
 	find jobsvc projections tests $(wildcard bench) -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help chromium setup run demo test check bench bench-stream soak guards lint format types layers cover docs lock clean
+.PHONY: help screenshots chromium setup run demo test check bench bench-stream soak guards lint format types layers cover docs lock clean

@@ -26,21 +26,6 @@ HEADERS: Final = {
 """Of everything that a browser shows: nothing from elsewhere, in nobody's frame."""
 
 
-async def home(call: Call) -> web.Response:
-    """``GET /``: the page."""
-    return _file(call, "home.html", "text/html")
-
-
-async def script(call: Call) -> web.Response:
-    """``GET /home.js``: its script."""
-    return _file(call, "home.js", "text/javascript")
-
-
-async def style(call: Call) -> web.Response:
-    """``GET /home.css``: its style."""
-    return _file(call, "home.css", "text/css")
-
-
 async def reference_style(call: Call) -> web.Response:
     """``GET /docs.css``: the style of the reference."""
     return _file(call, "docs.css", "text/css")

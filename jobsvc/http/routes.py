@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from jobsvc.http import (
-    browser_client,
+    built,
     figures,
     jobs,
     operators,
@@ -155,11 +155,10 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route("GET", "/healthz", None, operators.healthz, "The process answers."),
     Route("GET", "/readyz", None, operators.readyz, "Commands are taken and can be written."),
     Route("GET", "/metrics", None, operators.metrics, "Metrics for Prometheus."),
-    Route("GET", "/", None, pages.home, "The active jobs, live."),
-    Route("GET", "/home.js", None, pages.script, "What makes that page live."),
-    Route("GET", "/home.css", None, pages.style, "How that page looks."),
+    Route("GET", "/", None, built.dashboard, "The dashboard."),
+    Route("GET", "/dashboard/{name}", None, built.dashboard_file, "Its script and its style."),
     Route("GET", "/openapi.json", None, _document, "All of this as an OpenAPI 3.1 document."),
     Route("GET", "/docs", None, _reference, "That document to read."),
-    Route("GET", "/client/v1/{name}", None, browser_client.module, "The browser client, as modules."),
+    Route("GET", "/client/v1/{name}", None, built.module, "The browser client, as modules."),
     Route("GET", "/docs.css", None, pages.reference_style, "How it looks."),
 )

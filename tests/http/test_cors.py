@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from jobsvc.http import pages
 from jobsvc.settings import UnusableSetting
 from jobsvc.settings_loading import load_settings
 
@@ -171,7 +170,7 @@ async def test_every_answer_tells_browsers_not_to_guess_frame_or_tell(world: Wor
         await world.guest.get("/healthz"),
         await world.worker.post("/api/worker/claim", {}),
         await world.nobody.get("/"),
-        await world.nobody.get("/home.js"),
+        await world.nobody.get("/dashboard/app.js"),
     ]
     async with world.guest.stream(f"/api/jobs/{job['id']}/events") as frames:
         streamed = frames.response.headers
@@ -198,7 +197,7 @@ async def test_the_page_links_web_addresses_and_nothing_else() -> None:
     """
     A javascript: URL, or one that only looks like the web's, is text.
     """
-    script = (Path(pages.__file__).parent / "page" / "home.js").read_text()
+    script = (Path(__file__).parents[2] / "clients" / "dashboard" / "src" / "words.js").read_text()
     function = script[script.index("function webAddress") :]
     function = function[: function.index("\n}\n") + 2]
     urls = [

@@ -60,15 +60,18 @@ TABLE: Final[dict[tuple[str, str], str]] = {
     ("GET", "/readyz"):                         "200   200   200   200   200   200   200   200",
     ("GET", "/metrics"):                        "401   403   403   403   403   403   200   200",
     ("GET", "/"):                               "200   200   200   200   200   200   200   200",
-    ("GET", "/home.js"):                        "200   200   200   200   200   200   200   200",
-    ("GET", "/home.css"):                       "200   200   200   200   200   200   200   200",
+    ("GET", "/dashboard/{name}"):               "200   200   200   200   200   200   200   200",
     ("GET", "/openapi.json"):                   "200   200   200   200   200   200   200   200",
     ("GET", "/docs"):                           "200   200   200   200   200   200   200   200",
     ("GET", "/client/v1/{name}"):               "200   200   200   200   200   200   200   200",
     ("GET", "/docs.css"):                       "200   200   200   200   200   200   200   200",
 }  # fmt: skip
 
-NAMED: Final = {"/client/v1/{name}": "jobsvc.js", "/api/projections/{name}/parked": "counts"}
+NAMED: Final = {
+    "/client/v1/{name}": "jobsvc.js",
+    "/dashboard/{name}": "app.js",
+    "/api/projections/{name}/parked": "counts",
+}
 """What stands in the place of a name; ``active`` where nothing else is said."""
 
 CASES: Final = [

@@ -200,6 +200,9 @@ class Reader:
     def _take(self, frame: dict[str, Any]) -> None:
         match frame["event"]:
             case "snapshot":
+                # As of its cursor: what is committed and not published yet is not in it.
+                as_of = int(frame["data"]["cursor"].partition(".")[2])
+                assert all(job["position"] <= as_of for job in frame["data"]["jobs"])
                 self._snapshot += frame["data"]["jobs"]
                 if not frame["data"]["more"]:
                     self.jobs = {job["id"]: (job["version"], job["state"]) for job in self._snapshot if job["active"]}

@@ -10,6 +10,7 @@ import { Hub } from "./hub.js";
 /** @typedef {import("./hub.js").Listener} Listener */
 
 const SILENT_MS = 180_000;
+const PIECE = 200;
 
 /** @type {Hub | null} */
 let hub = null;
@@ -38,6 +39,18 @@ function answered(id, value) {
   asked.delete(id);
 }
 
+/**
+ * A burst is told in pieces, so that no turn of a tab is long, however much came at once.
+ *
+ * @param {import("./jobs.js").Batch} batch
+ * @param {(piece: import("./jobs.js").Batch) => void} tell
+ */
+function inPieces({ all, changed }, tell) {
+  if (all || !changed.length) tell({ all, changed: changed.slice(0, PIECE) });
+  for (let first = all ? PIECE : 0; first < changed.length; first += PIECE)
+    tell({ all: null, changed: changed.slice(first, first + PIECE) });
+}
+
 /** @param {MessagePort} port */
 function gone(port) {
   const tab = tabs.get(port);
@@ -60,7 +73,7 @@ function told(port, { tell, ...said }) {
     if (said.lock) navigator.locks?.request(said.lock, () => gone(port));
   } else if (tell === "join" && hub && !tab.listener) {
     tab.listener = {
-      onBatch: (batch) => port.postMessage({ batch }),
+      onBatch: (batch) => inPieces(batch, (piece) => port.postMessage({ batch: piece })),
       onStatus: (status) => port.postMessage({ status }),
     };
     hub.join(tab.listener);

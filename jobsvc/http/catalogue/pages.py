@@ -15,9 +15,24 @@ if TYPE_CHECKING:
 _TEXT: Final = {"schema": {"type": "string"}}
 
 PAGES: Final[Mapping[tuple[str, str], Entry]] = {
-    ("GET", "/"): Entry("readHome", "Pages", {200: Reply("The page.", others={"text/html": _TEXT})}),
-    ("GET", "/home.js"): Entry("readHomeScript", "Pages", {200: Reply("Script.", others={"text/javascript": _TEXT})}),
-    ("GET", "/home.css"): Entry("readHomeStyle", "Pages", {200: Reply("Style.", others={"text/css": _TEXT})}),
+    ("GET", "/"): Entry(
+        "readDashboard",
+        "Pages",
+        {
+            200: Reply("The page.", others={"text/html": _TEXT}, headers={"ETag": "Its digest."}),
+            304: Reply("It is known.", headers={"ETag": "Its digest."}),
+        },
+    ),
+    ("GET", "/dashboard/{name}"): Entry(
+        "readDashboardFile",
+        "Pages",
+        {
+            200: Reply(
+                "A file.", others={"text/javascript": _TEXT, "text/css": _TEXT}, headers={"ETag": "Its digest."}
+            ),
+            304: Reply("It is known.", headers={"ETag": "Its digest."}),
+        },
+    ),
     ("GET", "/openapi.json"): Entry(
         "readDocument",
         "Pages",

@@ -1,0 +1,311 @@
+/**
+ * The active jobs, live: found by filters that stand in the address, held still when one wants to read, or as they were.
+ *
+ * Only the rows in sight are drawn, so that ten thousand cost no more than forty.
+ */
+
+import { html, nothing } from "lit";
+import { repeat } from "lit/directives/repeat.js";
+import { openActs } from "./acts.js";
+import { Base } from "./base.js";
+import { choices, FIELDS, filtered } from "./filters.js";
+import { addressOf, follow, go } from "./place.js";
+import { ask, client, role } from "./service.js";
+import { age, nameOf, ownerKind } from "./words.js";
+
+/** @typedef {import("../../browser/src/jobs.js").Job} Job */
+
+const ROW_PX = 44;
+const BEYOND = 8;
+const PAGE = 1_000;
+
+class ActiveJobs extends Base {
+  static properties = { place: { attribute: false } };
+
+  constructor() {
+    super();
+    /** @type {Record<string, string>} */
+    this.place = {};
+    /** @type {Set<string>} */
+    this.chosen = new Set();
+    /** @type {readonly Job[] | null} What was on the list when it was held. */
+    this.held = null;
+    /** @type {{position: number, jobs: readonly Job[]} | null} */
+    this.past = null;
+    this.head = 0;
+    this.error = "";
+    this.scrolled = 0;
+    this.height = 600;
+    this.now = Date.now();
+  }
+
+  connectedCallback() {
+    super.connectedCallback();
+    this.end = client.subscribe(() => this.requestUpdate());
+    this.ticking = setInterval(() => this.requestUpdate(), 1_000);
+    this.onKey = (/** @type {KeyboardEvent} */ event) => {
+      if (event.key === "Escape" && this.place.at && !document.querySelector("dialog[open]")) go({ at: null });
+    };
+    addEventListener("keydown", this.onKey);
+    this.readHead();
+  }
+
+  disconnectedCallback() {
+    super.disconnectedCallback();
+    this.end?.();
+    clearInterval(this.ticking);
+    if (this.onKey) removeEventListener("keydown", this.onKey);
+  }
+
+  async readHead() {
+    const { cursor } = await ask("/api/jobs/active?limit=1");
+    this.head = Number(cursor.split(".").at(-1));
+    this.requestUpdate();
+  }
+
+  /** @param {Map<string, unknown>} changed */
+  willUpdate(changed) {
+    if (!changed.has("place")) return;
+    const at = Number(this.place.at);
+    if (!this.place.at) this.past = null;
+    else if (this.past?.position !== at) this.travel(at);
+  }
+
+  /** The list as of *position*; the newest that was asked for counts. @param {number} position */
+  async travel(position) {
+    this.error = "";
+    const asked = (this.asked = Symbol());
+    /** @type {Job[]} */
+    const jobs = [];
+    try {
+      for (let after = ""; ; ) {
+        const page = await ask(`/api/jobs/active?as_of=${position}&limit=${PAGE}${after && `&after=${after}`}`);
+        if (asked !== this.asked) return;
+        jobs.push(...page.jobs);
+        if (!page.next) break;
+        after = page.next;
+      }
+      this.past = { position, jobs };
+    } catch (error) {
+      this.error = /** @type {Error} */ (error).message;
+    }
+    this.requestUpdate();
+  }
+
+  get source() {
+    return this.place.at ? (this.past?.jobs ?? []) : (this.held ?? client.active());
+  }
+
+  render() {
+    const source = this.source;
+    const jobs = inOrder(filtered(source, this.place));
+    const known = new Set(source.map(({ id }) => id));
+    for (const id of this.chosen) if (!known.has(id)) this.chosen.delete(id);
+    return html`
+      <h1 class="out-of-sight">Active jobs</h1>
+      ${this.tools(source, jobs)} ${this.slider()}
+      ${this.error ? html`<p role="alert">${this.error}</p>` : nothing} ${this.table(jobs, source.length)}
+    `;
+  }
+
+  /**
+   * @param {readonly Job[]} source
+   * @param {Job[]} jobs
+   */
+  tools(source, jobs) {
+    const present = choices(source);
+    const chosen = jobs.filter(({ id }) => this.chosen.has(id));
+    return html`
+      <form class="tools" role="search" @submit=${(/** @type {Event} */ event) => event.preventDefault()}>
+        <label class="search"
+          >Find
+          <input
+            type="search"
+            list="names"
+            placeholder="title, URL, key, id, owner"
+            .value=${this.place.q ?? ""}
+            @input=${(/** @type {any} */ { target }) => go({ q: target.value }, { replace: true })}
+        /></label>
+        <datalist id="names">${jobs.slice(0, 30).map((job) => html`<option value=${nameOf(job)}></option>`)}</datalist>
+        ${FIELDS.map(
+          (field) => html`<label
+            >${field[0].toUpperCase() + field.slice(1)}
+            <select @change=${(/** @type {any} */ { target }) => go({ [field]: target.value })}>
+              <option value="">any</option>
+              ${[...withChosen(present[field], this.place[field])]
+                .sort()
+                .map(
+                  ([value, count]) =>
+                    html`<option value=${value} ?selected=${this.place[field] === value}>${value} (${count})</option>`,
+                )}
+            </select></label
+          >`,
+        )}
+        <button type="button" aria-pressed=${this.held ? "true" : "false"} ?disabled=${Boolean(this.place.at)} @click=${this.hold}>
+          ${this.held ? "Go on" : "Pause"}
+        </button>
+        ${role() === "operator" && !this.place.at
+          ? html`<button type="button" ?disabled=${!chosen.length} @click=${() => this.act(chosen)}>
+              Cancel or clean up ${chosen.length || ""}
+            </button>`
+          : nothing}
+      </form>
+    `;
+  }
+
+  slider() {
+    const head = Math.max(this.head, Number(this.place.at ?? 0));
+    if (!head) return nothing;
+    return html`
+      <div class="slider">
+        <label
+          >As of position
+          <input
+            type="range"
+            min="1"
+            max=${head}
+            .value=${this.place.at ?? String(head)}
+            @change=${(/** @type {any} */ { target }) => go({ at: Number(target.value) >= head ? null : target.value })}
+          />
+        </label>
+        <output>${this.place.at ? `as of ${this.place.at} of ${head}` : "now"}</output>
+        ${this.place.at
+          ? html`<button type="button" @click=${() => go({ at: null })}>Back to live <kbd>Esc</kbd></button>`
+          : nothing}
+      </div>
+    `;
+  }
+
+  /**
+   * @param {Job[]} jobs
+   * @param {number} all
+   */
+  table(jobs, all) {
+    if (!client.ready() && !this.place.at) return html`<p class="empty" role="status">Loading.</p>`;
+    if (!jobs.length) {
+      return html`<p class="empty">
+        ${all ? "No active job is like that." : "No job is active. What ends leaves this list by itself."}
+      </p>`;
+    }
+    const first = Math.max(0, Math.floor(this.scrolled / ROW_PX) - BEYOND);
+    const last = Math.min(jobs.length, Math.ceil((this.scrolled + this.height) / ROW_PX) + BEYOND);
+    return html`
+      <div class="table" role="table" aria-label="Active jobs" aria-rowcount=${jobs.length + 1}>
+        <div class="row head" role="row" aria-rowindex="1">
+          ${["", "State", "Progress", "Job", "Kind", "Owner", "Attempt", "Worker", "Age"].map(
+            (name) => html`<span role="columnheader">${name || html`<span class="out-of-sight">Chosen</span>`}</span>`,
+          )}
+        </div>
+        <div
+          class="rows"
+          role="rowgroup"
+          tabindex="0"
+          aria-label="Rows"
+          @scroll=${this.seeElsewhere}
+          @keydown=${this.move}
+        >
+          <div class="whole" .style=${`--rows: ${jobs.length}`}>
+            ${repeat(
+              jobs.slice(first, last),
+              ({ id }) => id,
+              (job, place) => this.row(job, first + place),
+            )}
+          </div>
+        </div>
+      </div>
+    `;
+  }
+
+  /**
+   * @param {Job} job
+   * @param {number} place
+   */
+  row(job, place) {
+    const percent = job.progress?.percent;
+    return html`
+      <div class="row" role="row" aria-rowindex=${place + 2} .style=${`--place: ${place}`}>
+        <span role="cell"
+          ><input
+            type="checkbox"
+            aria-label="Choose ${nameOf(job)}"
+            .checked=${this.chosen.has(job.id)}
+            @change=${() => this.choose(job.id)}
+        /></span>
+        <span role="cell" class="state" data-state=${job.state}>${job.state}</span>
+        <span role="cell" class="progress"
+          >${percent == null ? nothing : html`<progress max="100" value=${percent} aria-label="${percent} %"></progress>`}
+          <small>${job.progress?.message ?? job.error?.message ?? ""}</small></span
+        >
+        <span role="cell" class="job"
+          ><a href=${addressOf({ job: job.id })} @click=${follow} title=${nameOf(job)}>${nameOf(job)}</a></span
+        >
+        <span role="cell">${job.kind}</span>
+        <span role="cell">${ownerKind(job.owner)}</span>
+        <span role="cell">${job.attempt} of ${job.max_attempts}</span>
+        <span role="cell">${job.worker ?? ""}</span>
+        <span role="cell">${age(job.created_at)}</span>
+      </div>
+    `;
+  }
+
+  updated() {
+    const rows = this.querySelector(".rows");
+    if (rows && rows.clientHeight && rows.clientHeight !== this.height) {
+      this.height = rows.clientHeight;
+      this.requestUpdate();
+    }
+  }
+
+  /** @param {Event} event */
+  seeElsewhere(event) {
+    this.scrolled = /** @type {HTMLElement} */ (event.currentTarget).scrollTop;
+    this.requestUpdate();
+  }
+
+  /** From link to link with the arrow keys. @param {KeyboardEvent} event */
+  move(event) {
+    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    if (!step) return;
+    const links = /** @type {HTMLElement[]} */ ([...this.querySelectorAll(".rows .job a")]);
+    const place = links.findIndex((link) => link === document.activeElement);
+    links[place < 0 ? 0 : place + step]?.focus();
+    event.preventDefault();
+  }
+
+  /** @param {string} id */
+  choose(id) {
+    this.chosen.delete(id) || this.chosen.add(id);
+    this.requestUpdate();
+  }
+
+  hold() {
+    this.held = this.held ? null : client.active();
+    this.requestUpdate();
+  }
+
+  /** @param {Job[]} jobs */
+  async act(jobs) {
+    await openActs(jobs);
+    this.chosen.clear();
+    this.requestUpdate();
+  }
+}
+/** What is being worked on first, then what waits; the newest first in each. @param {Job[]} jobs */
+function inOrder(jobs) {
+  /** @type {Record<string, Job[]>} */
+  const lots = { running: [], cancelling: [], retrying: [], queued: [], scheduled: [] };
+  for (const job of jobs) lots[job.state]?.push(job);
+  return Object.values(lots).flatMap((lot) => lot.reverse());
+}
+
+/**
+ * What there is to choose from, and what is chosen though there is none of it now.
+ *
+ * @param {Map<string, number>} present
+ * @param {string | undefined} chosen
+ */
+function withChosen(present, chosen) {
+  return chosen && !present.has(chosen) ? new Map([...present, [chosen, 0]]) : present;
+}
+
+customElements.define("active-jobs", ActiveJobs);

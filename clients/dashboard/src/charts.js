@@ -1,0 +1,199 @@
+/**
+ * Charts: what came and went, how long it waited and ran, who works, how the streams stand, and what is wrong.
+ *
+ * Read once when looked at and again when asked to; between, the stream counts on. Nothing is polled.
+ */
+
+import { html, nothing } from "lit";
+import { Base } from "./base.js";
+import "./plot.js";
+import { act, ask, client, role } from "./service.js";
+
+/** @typedef {import("../../browser/src/jobs.js").Job} Job */
+
+const WINDOW_S = 3_600;
+const STEP_S = 60;
+const FLOWS = /** @type {const} */ ([
+  ["job.created", "made", "--accent"],
+  ["job.completed", "completed", "--good"],
+  ["job.failed", "failed", "--bad"],
+  ["job.cancelled", "cancelled", "--soft"],
+  ["job.expired", "expired", "--busy"],
+]);
+
+class Charts extends Base {
+  constructor() {
+    super();
+    /** @type {any} */
+    this.stats = null;
+    /** @type {any} */
+    this.streams = null;
+    /** @type {any[]} */
+    this.projections = [];
+    /** @type {any} */
+    this.health = null;
+    this.error = "";
+  }
+
+  connectedCallback() {
+    super.connectedCallback();
+    this.end = client.subscribe(({ changed }) => this.count(changed));
+    this.read();
+  }
+
+  disconnectedCallback() {
+    super.disconnectedCallback();
+    this.end?.();
+  }
+
+  async read() {
+    this.error = "";
+    try {
+      const [stats, streams, { projections }] = await Promise.all([
+        ask(`/api/stats?window_s=${WINDOW_S}&step_s=${STEP_S}`),
+        ask("/api/streams?limit=10"),
+        ask("/api/projections"),
+      ]);
+      Object.assign(this, { stats, streams, projections });
+    } catch (error) {
+      this.error = /** @type {Error} */ (error).message;
+    }
+    this.requestUpdate();
+  }
+
+  async examine() {
+    try {
+      this.health = await act("/api/operator/doctor", {});
+    } catch (error) {
+      this.error = /** @type {Error} */ (error).message;
+    }
+    this.requestUpdate();
+  }
+
+  /** What the stream tells is added to the step that is not over. @param {Job[]} changed */
+  count(changed) {
+    const step = this.stats?.steps.at(-1);
+    if (step) {
+      for (const job of changed) {
+        const type = job.version === 1 ? "job.created" : job.active ? null : `job.${job.state}`;
+        if (type) step.events[type] = (step.events[type] ?? 0) + 1;
+      }
+    }
+    this.requestUpdate();
+  }
+
+  render() {
+    return html`
+      <h1>Charts <button @click=${this.read}>Read again</button></h1>
+      ${this.error ? html`<p role="alert">${this.error}</p>` : nothing}
+      <div class="charts">
+        ${this.stats ? this.flows(this.stats) : html`<p class="empty" role="status">Loading.</p>`}
+        ${this.workers()} ${this.streams ? this.standing(this.streams) : nothing}
+        ${this.projections.length ? this.views() : nothing} ${role() === "operator" ? this.doctor() : nothing}
+      </div>
+    `;
+  }
+
+  /** @param {any} stats */
+  flows({ steps }) {
+    const times = steps.map((/** @type {any} */ { at }) => Date.parse(at) / 1000);
+    const lines = FLOWS.map(([type, name, ink]) => ({
+      name,
+      ink,
+      values: steps.map((/** @type {any} */ { events }) => events[type] ?? 0),
+    }));
+    const lengths = (/** @type {"waits" | "runs"} */ of) => [
+      { name: "half within", ink: "--accent", values: steps.map((/** @type {any} */ step) => (step[of].count ? step[of].p50_s : null)) },
+      { name: "95 % within", ink: "--busy", values: steps.map((/** @type {any} */ step) => (step[of].count ? step[of].p95_s : null)) },
+    ];
+    return html`
+      <section>
+        <h2>Jobs a minute</h2>
+        <time-plot name="Jobs a minute" .times=${times} .lines=${lines}></time-plot>
+      </section>
+      <section>
+        <h2>Wait for a worker</h2>
+        <time-plot name="Wait for a worker" unit=" s" .times=${times} .lines=${lengths("waits")}></time-plot>
+      </section>
+      <section>
+        <h2>Time to the end</h2>
+        <time-plot name="Time to the end" unit=" s" .times=${times} .lines=${lengths("runs")}></time-plot>
+      </section>
+    `;
+  }
+
+  /** Who works, out of the active jobs: live without a question. */
+  workers() {
+    /** @type {Map<string, number>} */
+    const held = new Map();
+    for (const { worker } of client.active()) if (worker) held.set(worker, (held.get(worker) ?? 0) + 1);
+    const rows = [...held].sort((one, other) => other[1] - one[1]);
+    return html`<section>
+      <h2>Workers</h2>
+      ${rows.length ? table(["Worker", "Holds"], rows) : html`<p class="empty">Nobody holds a job.</p>`}
+    </section>`;
+  }
+
+  /** @param {any} streams */
+  standing({ open, by_state, by_transport, lag_max, resets, cuts, streams }) {
+    return html`<section>
+      <h2>Streams</h2>
+      <p><span class="figure">${open}</span> open, ${said(by_state)}; ${said(by_transport)}</p>
+      <p>The furthest behind by ${lag_max} events. Cut for not reading: ${cuts}. Begun anew: ${said(resets) || "none"}.</p>
+      ${table(
+        ["Whose", "How", "State", "Behind"],
+        streams.map((/** @type {any} */ one) => [one.principal, one.transport, one.state, one.lag]),
+      )}
+    </section>`;
+  }
+
+  views() {
+    return html`<section>
+      <h2>Views</h2>
+      ${table(
+        ["View", "Behind", ""],
+        this.projections.map(({ name, lag, failure }) => [name, lag, failure ?? ""]),
+      )}
+    </section>`;
+  }
+
+  doctor() {
+    const found = this.health?.findings;
+    return html`<section>
+      <h2>Doctor</h2>
+      <button @click=${this.examine}>Examine</button>
+      ${this.health
+        ? found?.length
+          ? html`<ul role="alert">
+              ${found.map((/** @type {any} */ one) => html`<li>${one.sentence ?? one}</li>`)}
+            </ul>`
+          : html`<p>Nothing is wrong.</p>`
+        : nothing}
+    </section>`;
+  }
+}
+
+/** @param {Record<string, number>} counts */
+const said = (counts) =>
+  Object.entries(counts)
+    .map(([name, count]) => `${count} ${name.replace("_", " ")}`)
+    .join(", ");
+
+/**
+ * @param {string[]} head
+ * @param {unknown[][]} rows
+ */
+const table = (head, rows) => html`
+  <table>
+    <thead>
+      <tr>
+        ${head.map((name) => html`<th scope="col">${name}</th>`)}
+      </tr>
+    </thead>
+    <tbody>
+      ${rows.map((row) => html`<tr>${row.map((cell) => html`<td>${cell}</td>`)}</tr>`)}
+    </tbody>
+  </table>
+`;
+
+customElements.define("job-charts", Charts);

@@ -1,0 +1,45 @@
+/** How things are said: ages, moments, names. Text only; what anybody may submit must never become markup or a script. */
+
+/** @typedef {import("../../browser/src/jobs.js").Job} Job */
+
+const UNITS = /** @type {const} */ ([
+  [86_400, "d"],
+  [3_600, "h"],
+  [60, "min"],
+  [1, "s"],
+]);
+
+/** A length of time in its two largest units. @param {number} seconds */
+export function span(seconds) {
+  let rest = Math.max(0, Math.round(seconds));
+  const parts = [];
+  for (const [unit, name] of UNITS) {
+    if (rest >= unit && parts.length < 2) {
+      parts.push(`${Math.floor(rest / unit)} ${name}`);
+      rest %= unit;
+    } else if (parts.length) break;
+  }
+  return parts.join(" ") || "0 s";
+}
+
+/** @param {string} moment */
+export const age = (moment) => span((Date.now() - Date.parse(moment)) / 1000);
+
+/** @param {string | null} moment */
+export const clock = (moment) => (moment ? new Date(moment).toLocaleString(undefined, { dateStyle: "short", timeStyle: "medium" }) : "");
+
+/** @param {Job} job */
+export const nameOf = (job) => job.title ?? job.url ?? job.key ?? job.id;
+
+/** @param {string} owner */
+export const ownerKind = (owner) => owner.split(":")[0];
+
+/** The address if it leads to the web, else null. @param {string | null} text */
+export function webAddress(text) {
+  if (!text || !URL.canParse(text)) return null;
+  const { protocol, href } = new URL(text);
+  return protocol === "https:" || protocol === "http:" ? href : null;
+}
+
+/** @param {unknown} value */
+export const pretty = (value) => JSON.stringify(value, null, 2);
