@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 
-from jobsvc.domain.errors import Draining, JobsvcError, Rejected, SlowDown, Unavailable
+from jobsvc.domain.errors import Corrupt, Draining, JobsvcError, Rejected, SlowDown, Unavailable
 from jobsvc.http.call import respond
 from jobsvc.http.problems import InternalFault, problem
 from jobsvc.oneline import one_line
@@ -46,11 +46,16 @@ class Act:
         What came of it, now that it has ended.
 
         Raises:
-            Draining: The service stopped first. Whatever else the act met is raised too.
+            Draining: The service stopped first.
+            InternalFault: What is stored contradicts itself; where, an operator may know. Whatever else the act met is
+                raised too.
         """
         if self.ended.cancelled():
             raise Draining
-        return self.ended.result()
+        try:
+            return self.ended.result()
+        except Corrupt as error:
+            raise InternalFault(error.message) from error
 
     async def _run(self, run: Callable[[Progress], Awaitable[Any]]) -> Any:  # noqa: ANN401  # the verb's own answer
         return await run(self._tell)
@@ -130,7 +135,7 @@ def _outcome(call: Call, act: Act) -> dict[str, Any]:
     """What came of *act*, or the problem that it met."""
     try:
         return {"result": act.result}
-    except (Rejected, Unavailable) as error:
+    except (Rejected, Unavailable, InternalFault) as error:
         met: JobsvcError = error
     except Exception:  # noqa: BLE001  # the trace was written when the act ended
         met = InternalFault()

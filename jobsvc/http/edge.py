@@ -93,7 +93,7 @@ def _answering(
         call = Call(request, service, request_id, named=named)
         try:
             response = await _run(by_method, call, methods)
-        except (Rejected, Unavailable) as error:
+        except (Rejected, Unavailable, InternalFault) as error:
             tell_refusal(call, error.code, route=path)
             return problem_response(error, instance=request.path, request_id=request_id, cleanup=cleanup)
         except (asyncio.CancelledError, ConnectionError):

@@ -9,6 +9,7 @@ it was made from mean nothing in it, whatever happens to either. The secret is i
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Final
@@ -128,23 +129,58 @@ async def _made_whole(target: Path, *, own: bool) -> AsyncIterator[Path]:
     Meanwhile no other copy goes to it, nor, if it is to be ours to *own*, can a service open it.
     """
     spare = target.with_name(f"{target.name}.part")
-    with _written(), _owned(target) if own else nullcontext(), _owned(spare):
-        _clear(spare)
-        os.close(os.open(spare, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-        try:
+    with _written():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with _owned(target) if own else nullcontext(), _emptied(spare):
             yield spare
             _sync(spare)
             await _settle(target)
             spare.replace(target)
             _sync(target.parent)
-        finally:
+
+
+@contextmanager
+def _emptied(spare: Path) -> Iterator[None]:
+    """
+    The file *spare* is ours, and empty, whatever a copy that was killed had left there; gone if the block fails.
+
+    The lock is on the file itself, not on one beside it: it goes with the file when that gets its name, and whoever is
+    killed then leaves nothing behind.
+    """
+    descriptor = os.open(spare, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        _lock(descriptor, spare)
+        _clear(spare)
+        os.fchmod(descriptor, 0o600)
+        os.ftruncate(descriptor, 0)
+        try:
+            yield
+        except BaseException:
             _clear(spare)
-            _lock_of(spare).unlink(missing_ok=True)
+            spare.unlink(missing_ok=True)
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, spare: Path) -> None:
+    """
+    The file that is open, and bears the name of *spare*, is ours.
+
+    Raises:
+        InvalidCommand: It is somebody else's, or was until it got another name.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        is_ours = os.path.samestat(os.fstat(descriptor), spare.stat())
+    except (BlockingIOError, FileNotFoundError):
+        is_ours = False
+    if not is_ours:
+        raise InvalidCommand("another copy is on its way there", pointer=_FILE)
 
 
 @contextmanager
 def _owned(database: Path) -> Iterator[None]:
-    database.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(database)
     lock.acquire()
     try:
@@ -173,17 +209,13 @@ async def _settle(target: Path) -> None:
         with suppress(StoreDown, Corrupt):
             await store.open_as_is()
         await store.close()
-    for beside in _BESIDE:
-        target.with_name(target.name + beside).unlink(missing_ok=True)
+    _clear(target)
 
 
-def _clear(spare: Path) -> None:
-    for name in ("", *_BESIDE):
-        spare.with_name(spare.name + name).unlink(missing_ok=True)
-
-
-def _lock_of(database: Path) -> Path:
-    return database.with_name(f"{database.name}.lock")
+def _clear(database: Path) -> None:
+    """Nothing of SQLite's stands beside *database*."""
+    for name in _BESIDE:
+        database.with_name(database.name + name).unlink(missing_ok=True)
 
 
 def _same(one: Path, other: Path) -> bool:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 import pytest
 
+from jobsvc.http import acts
 from jobsvc.store.sqlite import SqliteStore
 from tests.http.client import Caller
 from tests.http.world import SECRET, started
@@ -156,6 +157,18 @@ async def test_over_http_a_backup_wants_a_whole_path(world: World) -> None:
     assert [] == names()
 
 
+async def test_two_copies_at_once_to_one_name_are_one(log: Path) -> None:
+    """
+    The other is told so; what stands there afterwards is whole.
+    """
+    before = [asyncio.create_task(said("backup", "copy.db", "--database", str(log))) for _ in range(2)]
+    codes = sorted([(await each).exit_code for each in before])
+
+    assert [0, 2] == codes
+    assert ["copy.db"] == names()
+    assert [] == (await verified(Path("copy.db"))).findings
+
+
 async def test_a_backup_that_does_not_verify_is_none(log: Path) -> None:
     """
     What is wrong with the log is said, exit code 1, and no file of that name is left.
@@ -166,6 +179,27 @@ async def test_a_backup_that_does_not_verify_is_none(log: Path) -> None:
 
     assert (1, []) == (result.exit_code, names())
     assert "position 3" in result.output
+
+
+@pytest.mark.parametrize("told_every_s", [0.0, 60.0])
+async def test_a_service_says_what_is_wrong_with_its_log(
+    world: World, monkeypatch: pytest.MonkeyPatch, told_every_s: float
+) -> None:
+    """
+    To the operator who asked for a backup, whether or not it had said before how far it was.
+    """
+    monkeypatch.setattr(acts, "TOLD_EVERY_S", told_every_s)
+    tamper(Path("jobs.db"), "UPDATE events SET at = at + 1 WHERE position = 3")
+
+    result = await said("backup", "copy.db", "--database", "jobs.db")
+    answer = await world.operator.post(
+        "/api/operator/backup", {"file": str(await asyncio.to_thread(Path("c").absolute))}
+    )
+
+    assert (1, []) == (result.exit_code, names())
+    assert "position 3" in result.output
+    assert (500, "internal") == (answer.status, answer.code)
+    assert "position 3" in answer.body["detail"]
 
 
 async def test_clients_of_a_restored_log_begin_anew_and_its_leases_are_void(world: World) -> None:
