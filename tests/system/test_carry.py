@@ -111,6 +111,40 @@ def test_an_export_of_an_import_is_the_same_bytes(log: Path) -> None:
     assert epoch(log) != epoch(Path("other.db"))
 
 
+def test_what_was_archived_is_carried_with_the_rest(log: Path) -> None:
+    """
+    An export reads through the segments: it is the same before and after, and so is one of its import.
+    """
+    jobsvc("export", "before", "--database", str(log))
+    moved = asyncio.run(_archived(log))
+    done = [
+        jobsvc("export", "after", "--database", str(log)),
+        jobsvc("import", "after", "--database", "other.db"),
+        jobsvc("export", "again", "--database", "other.db"),
+        jobsvc("backup", "copy.db", "--database", str(log)),
+        jobsvc("restore", "copy.db", "--database", "restored.db"),
+        jobsvc("export", "restored", "--database", "restored.db"),
+    ]
+
+    assert moved > 0
+    assert [0] * 6 == [one.exit_code for one in done], [one.output for one in done]
+    assert 1 == len({Path(name).read_bytes() for name in ("before", "after", "again", "restored")})
+
+
+async def _archived(path: Path) -> int:
+    """
+    How many jobs were archived: all that have ended.
+    """
+    store = SqliteStore(path)
+    head = (await store.open()).head
+    jobs = reached = 0
+    while reached < head.position:
+        step = await store.archive(after=reached, until=head.position, at=head.at + 1)
+        jobs, reached = jobs + step.jobs, step.reached
+    await store.close()
+    return jobs
+
+
 def test_standard_streams_carry_a_log(log: Path) -> None:
     """
     ``-`` and no name at all stand for standard output and input; what was done is told beside it.
