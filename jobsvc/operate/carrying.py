@@ -71,9 +71,14 @@ class MarkLine(Struct, frozen=True, tag_field="line", tag="mark"):
 
 
 class EndLine(Struct, frozen=True, tag_field="line", tag="end"):
-    """The last line."""
+    """
+    The last line: how many marks there were, and SHA-256 over all lines before it, in hexadecimal digits.
+
+    The chain says of each event whether it was recorded so; this says of the rest that it was written so.
+    """
 
     marks: int
+    sha256: str
 
 
 Line = HeaderLine | EventLine | MarkLine | EndLine

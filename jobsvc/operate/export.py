@@ -8,6 +8,7 @@ as of that very moment. A sealed export takes the log's identity with it, so not
 from __future__ import annotations
 
 import asyncio
+from hashlib import sha256
 from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING, Any, Final, Protocol
 
@@ -63,17 +64,18 @@ async def export(store: Store, sink: Sink, *, seal: bool = False, progress: Prog
     """
     if await store.standing() == "loading":
         raise InvalidCommand("an import into this database was broken off; run it again first")
+    hashed = _Hashed(sink)
     with TemporaryFile() as spool:
         marks = _Marks(spool)
         head = await store.carry_marks(marks.take)
         epoch = head.epoch if seal else None
-        sink.write(write_lines([HeaderLine(FORMAT, head.position, head.chain.hex(), epoch)]))
-        await _write_events(store, sink, until=head.position, progress=progress)
+        hashed.write(write_lines([HeaderLine(FORMAT, head.position, head.chain.hex(), epoch)]))
+        await _write_events(store, hashed, until=head.position, progress=progress)
         for piece in marks.pieces():
-            sink.write(piece)
+            hashed.write(piece)
         if seal:
             await store.seal()
-        sink.write(write_lines([EndLine(marks.count)]))
+        hashed.write(write_lines([EndLine(marks.count, hashed.hexdigest())]))
     return Exported(head.position, head.chain.hex(), marks.count, seal, epoch)
 
 
@@ -87,6 +89,23 @@ async def _write_events(store: Store, sink: Sink, *, until: int, progress: Progr
         sink.write(write_lines(map(event_line, follower.follow(records))))
         progress(follower.position, until)
         await asyncio.sleep(0)
+
+
+class _Hashed:
+    """A sink that knows SHA-256 of what went through it."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+        self._hash = sha256()
+
+    def write(self, content: bytes) -> None:
+        """*content* is written."""
+        self._hash.update(content)
+        self._sink.write(content)
+
+    def hexdigest(self) -> str:
+        """Of all that was written until now."""
+        return self._hash.hexdigest()
 
 
 class _Marks:

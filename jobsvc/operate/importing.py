@@ -8,6 +8,7 @@ can open the log before its end was read and all of it was verified.
 
 from __future__ import annotations
 
+from hashlib import sha256
 from typing import TYPE_CHECKING, TypeVar
 
 from msgspec import Struct
@@ -71,7 +72,7 @@ async def import_log(store: Store, lines: Iterable[bytes], *, progress: Progress
 
     Cost: about 45 µs an event, 15 of them to verify.
     """
-    said = map(read_line, lines)
+    said = _read(lines)
     header = next(said, None)
     if not isinstance(header, HeaderLine) or header.format != FORMAT:
         raise InvalidCommand(f"an export begins with a header of format {FORMAT}")
@@ -85,6 +86,22 @@ async def import_log(store: Store, lines: Iterable[bytes], *, progress: Progress
     after = await store.end_load(epoch=header.epoch)
     kept = header.epoch is not None
     return Imported(after.position, after.chain.hex(), marks, after.epoch, kept, head.position)
+
+
+def _read(lines: Iterable[bytes]) -> Iterator[Line]:
+    """
+    What each of *lines* says.
+
+    Raises:
+        InvalidCommand: One is none of an export, or the end does not fit what was read before it.
+    """
+    read = sha256()
+    for text in lines:
+        line = read_line(text)
+        if isinstance(line, EndLine) and line.sha256 != read.hexdigest():
+            raise InvalidCommand("the export is not the one that was written: its lines have another SHA-256")
+        read.update(text)
+        yield line
 
 
 class _Ended:

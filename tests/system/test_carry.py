@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from hashlib import sha256
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
@@ -23,11 +24,14 @@ from jobsvc.store.seam import Batch, Mark, Record
 from jobsvc.store.sqlite import SqliteStore
 from tests.http.world import started
 from tests.store.histories import START, job_id
+from tests.system.chaos import seed
 from tests.system.logs import copied, fill, jobsvc, said, select, tamper, verified, write_log
 
 if TYPE_CHECKING:
     from tests.http.client import JSON
 
+CHANCE = seed()
+CHANGES = 60
 TABLES = (
     "SELECT * FROM events ORDER BY position",
     "SELECT * FROM active ORDER BY job_id",
@@ -306,6 +310,39 @@ def test_an_export_that_is_not_whole_is_refused(log: Path) -> None:
         assert ("loading" == head[0][0]) or (0 == head[0][1]), name
 
 
+def test_no_change_of_an_export_is_taken_in(log: Path) -> None:
+    """
+    A bit, a byte more or less, two lines in each other's place: wherever it is, it is refused, with a word about why.
+    """
+    jobsvc("export", "log", "--database", str(log))
+    whole = Path("log").read_bytes()
+    chance = Random(CHANCE)
+
+    for _ in range(CHANGES):
+        changed = _changed(whole, chance)
+        Path("changed").write_bytes(changed)
+        result = jobsvc("import", "changed", "--database", "other.db")
+        assert isinstance(result.exception, SystemExit), (CHANCE, changed, result.exception)
+        assert result.exit_code in {1, 2}, (CHANCE, changed, result.output)
+        Path("other.db").unlink(missing_ok=True)
+
+
+def _changed(whole: bytes, chance: Random) -> bytes:
+    place = chance.randrange(len(whole))
+    match chance.randrange(4):
+        case 0:
+            return whole[:place] + bytes([whole[place] ^ 1 << chance.randrange(8)]) + whole[place + 1 :]
+        case 1:
+            return whole[:place] + whole[place + chance.randrange(1, 40) :]
+        case 2:
+            return whole[:place] + chance.randbytes(3) + whole[place:]
+        case _:
+            lines = whole.splitlines(keepends=True)
+            one, other = chance.sample(range(len(lines)), 2)
+            lines[one], lines[other] = lines[other], lines[one]
+            return b"".join(lines)
+
+
 @pytest.mark.parametrize("wrong", ["a version twice", "never born"])
 def test_events_that_are_chained_and_yet_no_log_are_refused(wrong: str) -> None:
     """
@@ -348,8 +385,8 @@ def _forged(events: list[JSON]) -> bytes:
         records.append(
             Record(position=position, owner=owner, payload=body, salt=b"s", payload_digest=digest, chain=chain, **told)
         )
-    header = HeaderLine(FORMAT, len(records), chain.hex())
-    return write_lines([header, *map(event_line, records), EndLine(0)])
+    lines = write_lines([HeaderLine(FORMAT, len(records), chain.hex()), *map(event_line, records)])
+    return lines + write_lines([EndLine(0, sha256(lines).hexdigest())])
 
 
 def test_an_import_that_broke_off_goes_on_with_the_same_log_only(log: Path) -> None:
