@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from jobsvc.clock import Clock
+    from jobsvc.http.edge import Route
     from jobsvc.http.provider import Provider
     from jobsvc.settings import Settings
     from jobsvc.store.seam import Parked, Store
@@ -92,7 +93,7 @@ def limits_of(settings: Settings) -> Limits:
 
 @asynccontextmanager
 async def running(
-    settings: Settings, *, clock: Clock | None = None, store: Store | None = None
+    settings: Settings, *, clock: Clock | None = None, store: Store | None = None, by_itself: bool = True
 ) -> AsyncIterator[Service]:
     """
     A service that takes commands, without a socket; stopped in order when the block ends.
@@ -101,6 +102,8 @@ async def running(
         settings: With a secret.
         clock: The machine's, if not given.
         store: The one that the settings name, if not given.
+        by_itself: Bring about what comes due, move what was left undone, keep projections and make the doctor's rounds;
+            False where a recording is only shown.
     """
     clock = clock or SystemClock()
     store = store or SqliteStore(settings.database_path)
@@ -114,7 +117,8 @@ async def running(
     earlier = recall(tally, store, until=ledger.memory.position, events_max=settings.stats_recalled_events_max)
     recalling = asyncio.create_task(earlier, name="recalling")
     sweeper = Sweeper(ledger, store, clock)
-    sweeper.start()
+    if by_itself:
+        sweeper.start()
     revocations = Revocations(store, ledger, clock, ttl_s=settings.revocation_ttl_s)
     streams = Streams(
         feed,
@@ -126,24 +130,30 @@ async def running(
         hand_over=await _hand_over(),
     )
     runner = Runner(
-        store, CATCH_UP, tell=_tell_parked, recent=feed.ring.recent, parked_max=settings.projection_parked_max
+        store,
+        CATCH_UP if by_itself else (),
+        tell=_tell_parked,
+        recent=feed.ring.recent,
+        parked_max=settings.projection_parked_max,
     )
     await runner.start()
     ledger.on_commit.append(runner.notice)
     handovers = Handovers(ledger, store, jobs_max=settings.handover_jobs_max)
     ledger.on_spent.append(revocations.note_claimed)
-    await handovers.start()
     archiver = Archiver(
         ledger, store, clock, older_than_s=settings.archive_older_than_s, every_s=settings.archive_every_s
     )
-    archiver.start()
+    if by_itself:
+        await handovers.start()
+        archiver.start()
     provider = _provider_of(settings, clock)
     identity = Identity(settings, clock, revocations, provider=provider)
     if provider is not None:
         provider.start(on_withdrawn=identity.forget_all)
     acts = Acts()
     rounds = _rounds_of(settings, store, clock, ledger)
-    rounds.start()
+    if by_itself:
+        rounds.start()
     try:
         yield Service(
             settings,
@@ -215,10 +225,10 @@ def _tell_parked(projection: str, failure: Exception, parked: Parked | None) -> 
 
 
 @asynccontextmanager
-async def serving(service: Service) -> AsyncIterator[str]:
+async def serving(service: Service, *, routes: tuple[Route, ...] = ROUTES) -> AsyncIterator[str]:
     """*service* reachable over HTTP at the URL that the block is given; no new connections once it ends."""
     settings = service.settings
-    server = Server(dispatching(ROUTES, service), service)
+    server = Server(dispatching(routes, service), service)
     runner = web.ServerRunner(server, shutdown_timeout=settings.drain_s)
     await runner.setup()
     try:
@@ -250,7 +260,7 @@ async def run(settings: Settings, *, announce: Callable[[str], None], link: bool
         _calm_collector()
         announce(f"listening on {url}")
         if link:
-            announce(f"dashboard: {url}/#code={_link_code(service)}")
+            announce(f"dashboard: {url}/#code={link_code(service)}")
         log("service.started", position=service.ledger.memory.position, epoch=service.ledger.memory.epoch)
         failed = await _until(stop, service.ledger)
         log("service.draining", count=len(service.streams))
@@ -279,7 +289,8 @@ async def _until(stop: asyncio.Event, ledger: Ledger) -> bool:
     return asked not in done
 
 
-def _link_code(service: Service) -> str:
+def link_code(service: Service) -> str:
+    """A one-use code that makes an operator of whoever opens the dashboard with it."""
     operator = Principal("operator", "dashboard")
     code, _ = service.identity.links.make(Bearer(operator, expires_at=0))
     return code

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from jobsvc.answers import MarkRequest, Result, TakenOver
     from jobsvc.changes import Change
     from jobsvc.clock import Clock
+    from jobsvc.domain.events import Event
     from jobsvc.domain.job import Job
     from jobsvc.domain.words import JobId, Micros
     from jobsvc.leases import Leases
@@ -554,8 +555,12 @@ class Ledger:
     async def _catch_up(self, behind: Behind) -> None:
         """The memory has taken in what somebody else appended; the desk starts from it again."""
         log("ledger.behind", position=self.memory.position, count=len(behind.events))
-        stage = Stage(self.memory, Found(jobs=await jobs_before(self._store, behind.events)))
-        for event in behind.events:
+        await self.take_in(behind.events)
+
+    async def take_in(self, events: Sequence[Event]) -> None:
+        """What somebody else appended, *events* up to the head of the store, is committed here too, and told of."""
+        stage = Stage(self.memory, Found(jobs=await jobs_before(self._store, events)))
+        for event in events:
             stage.take(event)
         head = await self._store.read_head()
         self.memory.commit(stage, replace(head, position=stage.position, at=stage.last_at))

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 from jobsvc.tokens import issue
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Mapping
+    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from jobsvc.domain.words import Role
@@ -89,7 +89,11 @@ class ServiceProcess:
 
 
 async def start_process(
-    database: Path, *arguments: str, environ: Mapping[str, str] | None = None, port: int = 0
+    database: Path,
+    *arguments: str,
+    environ: Mapping[str, str] | None = None,
+    port: int = 0,
+    verb: Sequence[str] = ("serve",),
 ) -> ServiceProcess:
     """
     A service on *database* that is ready. Whoever starts it stops it.
@@ -99,11 +103,12 @@ async def start_process(
         arguments: More flags of ``serve``.
         environ: ``JOBSVC_*`` variables; an empty ``JOBSVC_SECRET`` has the service make its own.
         port: 0 for a free one.
+        verb: What is run, where that is not ``serve``.
 
     Raises:
         AssertionError: It ended, or said nothing in time.
     """
-    command = (sys.executable, "-m", "jobsvc", "serve", "--port", str(port), "--database", str(database), *arguments)
+    command = (sys.executable, "-m", "jobsvc", *verb, "--port", str(port), "--database", str(database), *arguments)
     log_path = database.with_name(f"{database.name}.log")
     with log_path.open("ab") as log:
         process = await asyncio.create_subprocess_exec(
@@ -125,12 +130,12 @@ async def start_process(
 
 @asynccontextmanager
 async def running_process(
-    database: Path, *arguments: str, environ: Mapping[str, str] | None = None
+    database: Path, *arguments: str, environ: Mapping[str, str] | None = None, verb: Sequence[str] = ("serve",)
 ) -> AsyncIterator[ServiceProcess]:
     """
     A ready service, which has ended when the block has.
     """
-    process = await start_process(database, *arguments, environ=environ)
+    process = await start_process(database, *arguments, environ=environ, verb=verb)
     try:
         yield process
     finally:

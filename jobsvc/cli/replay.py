@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from jobsvc.cli.options import Misused, Wrong, output_option, print_json, settings_from, settings_options
+from jobsvc.cli.playing import serve_recording
 from jobsvc.cli.progress import counting, reading
 
 if TYPE_CHECKING:
@@ -23,6 +24,13 @@ if TYPE_CHECKING:
 @click.option("--until", metavar="POSITION|TIME", help="Only up to this position, or to this moment.")
 @click.option("--projection", default="active", show_default=True, metavar="NAME|pkg.module:Class", help="Which view.")
 @click.option("--check-machine", is_flag=True, help="List the recorded events that today's state machine would refuse.")
+@click.option("--serve", is_flag=True, help="Serve it through the real stream endpoints instead, as it happened.")
+@click.option(
+    "--speed", type=click.FloatRange(min=0, min_open=True), default=1.0, show_default=True, help="With --serve."
+)
+@click.option("--after", metavar="POSITION|TIME", help="With --serve: begin with what came after this.")
+@click.option("--host", help="With --serve: address to listen on.  [default: 127.0.0.1]")
+@click.option("--port", type=int, help="With --serve: port to listen on; 0 picks a free one.  [default: 8080]")
 @settings_options
 @output_option
 def replay(
@@ -30,6 +38,9 @@ def replay(
     until: str | None,
     projection: str,
     check_machine: bool,
+    serve: bool,
+    speed: float,
+    after: str | None,
     config_path: str | None,
     pairs: tuple[str, ...],
     output: str,
@@ -40,8 +51,15 @@ def replay(
 
     The projections that ship with the service are active, keys, history and counts; your own is named
     package.module:Class and needs a name, a version and apply(row, event).
+
+    With --serve the log is played from its beginning, --speed times as fast as it happened: streams, lists and single
+    jobs show it as they did then, and nothing can be written. A service may hold the file meanwhile.
     """
-    database = settings_from(flags, config_path=config_path, pairs=pairs).settings.database_path
+    loaded = settings_from(flags, config_path=config_path, pairs=pairs)
+    database = loaded.settings.database_path
+    if serve:
+        serve_recording(loaded, after=after, until=until, speed=speed)
+        return
     if check_machine:
         refused = asyncio.run(_refused(database))
         _print_refused(refused, output)
@@ -90,7 +108,7 @@ def _bound(until: str | None) -> tuple[int | None, int | None]:
     try:
         return None, parse_rfc3339(until)
     except ValueError as error:
-        message = f"--until is a position or a time with its offset, not {until!r}"
+        message = f"a place in the log is a position or a time with its offset, not {until!r}"
         raise Misused(message) from error
 
 

@@ -98,8 +98,8 @@ class MethodNotAllowed(Rejected):
 
     code = "method-not-allowed"
 
-    def __init__(self, allowed: str) -> None:
-        super().__init__(f"this path takes {allowed}")
+    def __init__(self, allowed: str, *, message: str | None = None) -> None:
+        super().__init__(message or f"this path takes {allowed}")
         self.allowed = allowed
 
 

@@ -7,7 +7,7 @@ time and a little at a time, is rounds.py.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
@@ -66,7 +66,8 @@ def bounds_of(settings: Settings) -> Bounds:
 
 def walked(findings: Sequence[Finding], position: int) -> list[Checked]:
     """What the walks say of a log that ends at *position*: of events, of rows that belong to no job, of the views."""
-    in_log = [one for one in findings if one.position is not None]
+    in_archive = [one for one in findings if one.what.startswith(_SEGMENT)]
+    in_log = [one for one in findings if one.position is not None and one not in in_archive]
     orphans = [one for one in findings if one.position is None and _NO_REPLAY in one.what]
     in_views = [one for one in findings if one.position is None and one not in orphans]
     log = f"The chain holds, and positions 1 to {position} and all versions are there."
@@ -77,12 +78,14 @@ def walked(findings: Sequence[Finding], position: int) -> list[Checked]:
         views = "The views were not looked at, since the log is not whole."
     return [
         Checked("log", ok=not in_log, says=log),
+        Checked("archive", ok=not in_archive, says=_first(in_archive, "The archive is what its manifest says.")),
         Checked("orphans", ok=not orphans, says=_first(orphans, "No view has a row that no replay makes.")),
         Checked("views", ok=not in_views and not in_log, says=_first(in_views, views)),
     ]
 
 
-_NO_REPLAY = "no replay makes"
+_NO_REPLAY: Final = "no replay makes"
+_SEGMENT: Final = "segment "
 
 
 def _first(findings: Sequence[Finding], otherwise: str) -> str:

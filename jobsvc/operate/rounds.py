@@ -11,10 +11,11 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-from jobsvc.domain.errors import StoreDown
+from jobsvc.domain.errors import StoreDown, UnreadableEvent
 from jobsvc.operate.catch_ups import CatchUp
 from jobsvc.operate.checks import Checked, quick_checks
 from jobsvc.operate.doctor import walked
+from jobsvc.operate.findings import Finding
 from jobsvc.operate.log_walk import LogWalk
 from jobsvc.operate.stream_walk import StreamWalk
 from jobsvc.operate.views import CATCH_UP
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from jobsvc.clock import Clock
     from jobsvc.domain.events import Event
     from jobsvc.operate.checks import Bounds
-    from jobsvc.operate.findings import Finding
     from jobsvc.store.seam import Store
 
 _PENDING_LOOKS: Final = 6
@@ -143,12 +143,19 @@ class Rounds:
     async def _along_streams(self, events: int, catch_ups: Sequence[CatchUp]) -> list[Finding]:
         """What is wrong in the streams and the views; no further than twice as many *events* as there were."""
         streams = StreamWalk(self._store)
-        while await streams.step(limit=self._slice_events) and streams.events < 2 * events:  # noqa: ASYNC110  # a pace
-            await asyncio.sleep(self._pause_s)
+        try:
+            await self._walk(streams, 2 * events)
+        except UnreadableEvent as error:
+            # Of a segment of the archive; jobsvc verify says which.
+            return [Finding(None, error.message)]
         findings = [*([] if streams.lowest is None else [streams.lowest]), *streams.in_views]
         for one in catch_ups:
             findings += await one.findings()
         return findings
+
+    async def _walk(self, streams: StreamWalk, events_max: int) -> None:
+        while await streams.step(limit=self._slice_events) and streams.events < events_max:  # noqa: ASYNC110  # a pace
+            await asyncio.sleep(self._pause_s)
 
     async def _keep(self, act: Callable[[], Awaitable[None]], pause_s: float) -> None:
         while True:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tests.http.conftest import LogLines
     from tests.http.world import World
 
-CHECKS = {"log", "orphans", "views", "holders", "lag", "parked", "handovers", "disk", "clock", "sqlite"}
+CHECKS = {"log", "archive", "orphans", "views", "holders", "lag", "parked", "handovers", "disk", "clock", "sqlite"}
 PATIENCE_S = 20.0
 SOUND = Bounds(disk_free_bytes_min=0, lag_events_max=10_000)
 
