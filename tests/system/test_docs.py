@@ -96,7 +96,7 @@ async def test_the_workers_in_python_work(tmp_path: Path, page: str, kind: str, 
     """
     As it stands on the page, a program that does a job and ends with SIGTERM.
     """
-    (source,) = _blocks(page, "python")
+    (source,) = (block for block in _blocks(page, "python") if "Worker(" in block)
 
     async with (
         running_process(tmp_path / "jobsvc.db") as service,
