@@ -118,7 +118,7 @@ class Tally:
         kept = self._seconds if window_s <= HOUR_S else self._minutes
         step_us = step_s * SECOND_US
         last = now // step_us
-        first = (now - window_s * SECOND_US) // step_us + 1
+        first = min(last, (now - window_s * SECOND_US) // step_us + 1)
         return [
             (number * step_us, kept.between(number * step_s, (number + 1) * step_s))
             for number in range(first, last + 1)

@@ -92,6 +92,17 @@ async def test_stats_count_what_happened_in_each_step(world: World) -> None:
     assert 5 == sum(sum(step["events"].values()) for step in stats["steps"])
 
 
+async def test_a_step_longer_than_the_window_is_one_step(world: World) -> None:
+    """
+    Wherever in the step the window lies.
+    """
+    await world.guest.made()
+
+    answers = [(await world.viewer.get("/api/stats", window_s=60, step_s=step_s)) for step_s in (61, 3_600, 86_399)]
+
+    assert [(200, 1)] * 3 == [(answer.status, len(answer.body["steps"])) for answer in answers]
+
+
 async def test_what_is_older_than_the_window_is_not_counted(world: World) -> None:
     """
     An hour is kept by the second, a day by the minute.
