@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from jobsvc.changes import read_changes
 from jobsvc.channel import Channel, snapshot
+from jobsvc.domain.events import Erased
 from jobsvc.few import Few, each, has, with_one, without
 from jobsvc.framing import EncodedChange
 from jobsvc.pieces import Pieces
@@ -152,6 +153,10 @@ class Feed:
     def publish(self, changes: Iterable[Change]) -> None:
         """These changes are the newest of the log, visible from now on; whom they concern is told in the next turns."""
         for change in changes:
+            if isinstance(change.event.facts, Erased):
+                # What was told of the job before may not be told again; the store knows what of it is left.
+                self.ring.clear()
+                self._pieces.clear()
             encoded = EncodedChange(change, self._memory.epoch)
             self.ring.keep(encoded)
             for channel in self._channels_of(encoded):

@@ -50,6 +50,11 @@ class Pieces:
         self._kept: dict[tuple[object, int], Piece] = {}
         self.bytes = 0
 
+    def clear(self) -> None:
+        """None is kept."""
+        self._kept.clear()
+        self.bytes = 0
+
     def find(self, channel: object, after: int) -> Piece | None:
         """The piece that tells *channel* what comes after that position, if it is still kept."""
         return self._kept.get((channel, after))

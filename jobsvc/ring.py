@@ -49,6 +49,15 @@ class Ring:
         """
         self.position, self.first = position, position + 1
 
+    def clear(self) -> None:
+        """
+        Nothing is kept; who is behind reads it elsewhere.
+        """
+        self._kept.clear()
+        self._by_owner.clear()
+        self.bytes = 0
+        self.first = self.position + 1
+
     def keep(self, encoded: EncodedChange) -> None:
         """
         *encoded* is the newest; the oldest are forgotten until the bounds hold again, but never the newest itself.

@@ -37,6 +37,7 @@ VERBS: Final = {
     "backup": "jobsvc.cli.carry:backup",
     "restore": "jobsvc.cli.carry:restore",
     "archive": "jobsvc.cli.retention:archive",
+    "erase": "jobsvc.cli.retention:erase",
 }
 """Each verb, and where its command is."""
 

@@ -68,6 +68,12 @@ async def _opened(database: Path, *, read_only: bool) -> AsyncIterator[SqliteSto
 
 def existing(database: Path) -> Path:
     """
+    *database*, where there is one.
+
+    Raises:
+        Misused: There is none.
+    """
+    """
     The same path, at which something stands.
 
     Raises:

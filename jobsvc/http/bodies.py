@@ -164,6 +164,13 @@ class ArchiveBody(ActBody, frozen=True):
     older_than_s: Annotated[float, Meta(ge=0, le=315_360_000)] = 2_592_000.0
 
 
+class EraseBody(ActBody, frozen=True):
+    """What is to be forgotten: all ended jobs of an owner, or one job."""
+
+    owner: Annotated[str, Meta(pattern=r"^(guest|user):[!-~]{1,200}$")] | None = None
+    job_id: Annotated[str, Meta(max_length=36)] | None = None
+
+
 class SessionClaimBody(Body, frozen=True):
     """The guest that a user was, by its token. ``owner`` is for those who act for the user."""
 

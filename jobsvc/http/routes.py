@@ -150,6 +150,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         "Whether two URLs are the same work, and by which rule.",
         query=frozenset({"url", "kind"}),
     ),
+    Route("POST", "/api/operator/erase", _OPERATORS, verbs.erase, "What is to be forgotten, is gone."),
     Route("POST", "/api/operator/archive", _OPERATORS, verbs.archive, "What ended long ago, in segments."),
     Route("POST", "/api/operator/revoke", _OPERATORS, operators.revoke, "Whose tokens count no more."),
     Route("GET", "/healthz", None, operators.healthz, "The process answers."),

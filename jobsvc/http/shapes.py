@@ -16,6 +16,7 @@ from jobsvc.http.bodies import any_of
 from jobsvc.operate.archive import ArchiveReport
 from jobsvc.operate.backup import Copied
 from jobsvc.operate.doctor import DoctorReport
+from jobsvc.operate.erase import EraseReport
 from jobsvc.operate.parked import ParkedJob, ParkedReport
 from jobsvc.operate.verify import VerifyReport
 from jobsvc.operate.views import Rebuilt
@@ -295,6 +296,7 @@ VerifyAnswer = VerifyReport
 BackupAnswer = Copied
 DoctorAnswer = DoctorReport
 ArchiveAnswer = ArchiveReport
+EraseAnswer = EraseReport
 
 
 class RevokeAnswer(Struct, frozen=True):

@@ -10,11 +10,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jobsvc.domain.errors import InvalidCommand, JobNotFound
+from jobsvc.domain.ids import is_job_id
 from jobsvc.http import bodies
 from jobsvc.http.acts import answer
 from jobsvc.operate.aside import aside
 from jobsvc.operate.backup import back_up
 from jobsvc.operate.doctor import bounds_of, examine
+from jobsvc.operate.erase import Eraser
 from jobsvc.operate.verify import report, saved_head
 from jobsvc.operate.verify import verify as check
 
@@ -70,6 +73,21 @@ async def archive(call: Call) -> web.StreamResponse:
     body: bodies.ArchiveBody = await act_body(call, bodies.ArchiveBody)
     archiver = call.service.archiver
     return await answer(call, "archive", lambda progress: archiver.look(body.older_than_s, progress=progress))
+
+
+async def erase(call: Call) -> web.StreamResponse:
+    """``POST /api/operator/erase``: what may have to be forgotten of a job, or of an owner, is gone."""
+    body: bodies.EraseBody = await act_body(call, bodies.EraseBody)
+    service = call.service
+    eraser = Eraser(service.ledger, service.store, call.principal, reason=body.reason, request_id=call.request_id)
+    owner, job_id = body.owner, body.job_id
+    if (owner is None) == (job_id is None):
+        raise InvalidCommand("name an owner or a job_id", pointer="/owner")
+    if owner is not None:
+        return await answer(call, "erase", lambda progress: eraser.erase_owner(owner, progress))
+    if not is_job_id(job_id or ""):
+        raise JobNotFound
+    return await answer(call, "erase", lambda _: eraser.erase_job(job_id or ""))
 
 
 async def act_body(call: Call, shape: type[bodies.ActBody]) -> Any:  # noqa: ANN401  # an instance of *shape*

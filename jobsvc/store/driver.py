@@ -379,6 +379,7 @@ _WRITER: Final = (
     *_SHARED,
     ("journal_size_limit", str(WAL_BYTES_KEPT_MAX), WAL_BYTES_KEPT_MAX),
     ("recursive_triggers", "ON", 1),
+    ("secure_delete", "ON", 1),
     ("wal_autocheckpoint", str(CHECKPOINT_PAGES), CHECKPOINT_PAGES),
 )
 _READER: Final = (*_SHARED, ("query_only", "ON", 1), ("wal_autocheckpoint", "0", 0))

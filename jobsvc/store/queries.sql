@@ -669,6 +669,38 @@ VALUES {rows:3};
 UPDATE archived_jobs SET owner = ? WHERE job_id = ?;
 
 
+-- == Erasing ========================================================================================================
+
+-- name: erase_stream
+-- What may have to be forgotten is gone from the events of one job; that it was erased stays said.
+UPDATE events SET payload = NULL, salt = NULL, owner = NULL, previous_owner = NULL
+WHERE job_id = :job_id AND type <> 'job.erased' AND (payload IS NOT NULL OR owner IS NOT NULL);
+
+-- name: forget_answers
+-- The marks of requests whose answers show one of [job, ...].
+DELETE FROM marks WHERE scope = 'request' AND EXISTS (
+    SELECT 1 FROM json_each(:wanted) AS w WHERE instr(marks.answer, CAST(w.value AS BLOB)) > 0
+);
+
+-- name: segments_with
+-- The segments that hold some of one job's stream.
+SELECT s.number, s.digest, s.body
+FROM archived_jobs AS a CROSS JOIN segments AS s ON s.number = a.segment
+WHERE a.job_id = :job_id;
+
+-- name: renew_segment
+-- A segment has another body, of the same events.
+UPDATE segments SET digest = :digest, body = :body WHERE number = :number;
+
+-- name: forget_principal
+-- The marks of requests that somebody made are gone, and nobody is named as whom a guest became.
+DELETE FROM marks WHERE scope = 'request' AND principal = :principal;
+
+-- name: forget_claimant
+-- That a guest is spent stays; who it became is not said any more.
+UPDATE marks SET answer = CAST('erased' AS BLOB) WHERE scope = 'claimed' AND answer = CAST(:principal AS BLOB);
+
+
 -- == Housekeeping ===================================================================================================
 
 -- name: copy_wal_back

@@ -342,7 +342,9 @@ class Store(Protocol):
 
         Args:
             batch: Any number of events over any jobs, at consecutive positions from decided_at + 1. The ledger brings
-                four for each command of a batch at most, or five for each active job of a guest that is claimed.
+                four for each command of a batch at most, or five for each active job of a guest that is claimed. With
+                ``job.erased`` go the payloads and owners of all earlier events of that job, wherever they lie, and the
+                marks of requests whose answers show it.
             decided_at: Position of the newest event that the caller had seen when it decided.
 
         Returns:
@@ -475,6 +477,20 @@ class Store(Protocol):
 
     async def read_archived_jobs(self, owner: str, *, after: JobId, limit: int) -> Sequence[JobId]:
         """Up to *limit* (≤ 2,000) archived jobs of *owner*, by id above *after*."""
+        ...
+
+    async def forget_principal(self, principal: str) -> None:
+        """
+        No mark of a request is *principal*'s any more, and that a guest became it is not said; the guest stays spent.
+        """
+        ...
+
+    async def scrub(self) -> bool:
+        """
+        What was erased stands nowhere in the store's files, its own log of writes included.
+
+        False while somebody reads who began before; try again. Cost: up to 64 MiB are copied, and everyone waits.
+        """
         ...
 
     async def begin_shadow(self, view: ViewName) -> None:

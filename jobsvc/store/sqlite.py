@@ -18,7 +18,7 @@ from jobsvc.domain.words import JobId
 from jobsvc.store import codec
 from jobsvc.store.blocks import block
 from jobsvc.store.chain import GENESIS
-from jobsvc.store.driver import Row, roll_back
+from jobsvc.store.driver import Row, roll_back, transaction
 from jobsvc.store.seam import (
     ROWS_PER_PAGE_MAX,
     Batch,
@@ -34,6 +34,7 @@ from jobsvc.store.seam import (
 )
 from jobsvc.store.sqlite_batch import prepare
 from jobsvc.store.sqlite_carrying import SqliteCarrying, select_standing
+from jobsvc.store.sqlite_erasing import erase, forget_principal
 from jobsvc.store.sqlite_reads import (
     POSITION_MAX,
     Streams,
@@ -138,6 +139,18 @@ class SqliteStore(SqliteCarrying):
         if standing != "open":
             raise StoreDown(_NOT_OPEN[standing])
 
+    async def forget_principal(self, principal: str) -> None:
+        """
+        No mark of a request is *principal*'s any more, and no claimed guest's says that it became it.
+        """
+        await self._write(lambda raw: transaction(raw, lambda raw: forget_principal(raw, principal)))
+
+    async def scrub(self) -> bool:
+        """
+        The write-ahead log is empty.
+        """
+        return await self.checkpoint()
+
     async def _opening(self) -> Opening:
         ask = self._read if self.read_only else self._write
         rows = await ask(_select_opening)
@@ -206,6 +219,8 @@ def _commit(raw: RawConnection, prepared: Prepared, *, decided_at: int) -> bytes
             return _select_since(raw, decided_at)
         for sql, parameters in prepared.statements:
             raw.execute(sql, parameters)
+        if prepared.erased:
+            erase(raw, prepared.erased)
         raw.execute("COMMIT")
         return None
     except BaseException:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
-from jobsvc.domain.events import SCHEMA, OwnerChanged
+from jobsvc.domain.events import SCHEMA, Erased, OwnerChanged
+from jobsvc.domain.words import JobId
 from jobsvc.store import chain, codec
 from jobsvc.store.blocks import Statement, block, statements
 from jobsvc.store.seam import Head
@@ -25,17 +26,17 @@ if TYPE_CHECKING:
 
     from jobsvc.domain.events import Event
     from jobsvc.domain.job import Job
-    from jobsvc.domain.words import JobId
     from jobsvc.store.seam import Batch, HistoryRow, KeyRow, Mark
 
 
 class Prepared(Struct, frozen=True):
     """
-    What the writer's thread has left to do for a batch, and the head that it leads to.
+    What the writer's thread has left to do for a batch, whose payloads go with it, and the head that it leads to.
     """
 
     head: Head
     statements: list[Statement]
+    erased: list[JobId]
 
 
 def prepare(batch: Batch, head: Head) -> Prepared:
@@ -60,7 +61,8 @@ def prepare(batch: Batch, head: Head) -> Prepared:
     ]
     if batch.marks:
         puts += statements("put_marks", mark_rows(batch.marks))
-    return Prepared(new_head, drops + puts)
+    erased = [event.job_id for event in batch.events if isinstance(event.facts, Erased)]
+    return Prepared(new_head, drops + puts, erased)
 
 
 def put_rows(view: str, rows: Iterable[Job | KeyRow | HistoryRow | None], *, table: str) -> list[Statement]:

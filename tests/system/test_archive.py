@@ -8,6 +8,7 @@ import asyncio
 import json
 import random
 import sys
+import zlib
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -35,7 +36,9 @@ def old_log(jobs: int) -> History:
     """
     history = History()
     for number in range(jobs):
-        history.create(number, owner=f"user:{number % 7}", raw=b'{"n": %d}' % number)
+        # Of the owners 0 to 6 none has an active job.
+        owner = f"user:{number % 7}" if number % 10 else "user:9"
+        history.create(number, owner=owner, raw=b'{"n": %d}' % number)
         if number % 10:
             history.start(number)
             history.complete(number)
@@ -101,6 +104,31 @@ async def test_a_killed_archive_is_gone_on_with_by_running_it_again(log: Path) -
     assert [] == (await verified(log)).findings
     again = await archived(log)
     assert (0, 0) == (again["jobs"], again["events"])
+
+
+async def test_a_killed_erasure_is_finished_by_running_it_again(log: Path) -> None:
+    """
+    Killed wherever it is, each job is erased or not, the log verifies; run again, nothing of the owner is in any file.
+    """
+    await archived(log)
+    command = ("erase", "--owner", "user:3", "--database", str(log))
+    erased = "SELECT count(*) FROM events WHERE type = 'job.erased'"
+    for delay_s in (0.0, 0.01, 0.05, 0.1):
+        before = select(log, erased)[0][0]
+        process = await asyncio.create_subprocess_exec(sys.executable, "-m", "jobsvc", *command)
+        while select(log, erased)[0][0] == before and process.returncode is None:  # noqa: ASYNC110  # as above
+            await asyncio.sleep(0.002)
+        await asyncio.sleep(delay_s)
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+        assert [] == (await verified(log)).findings
+
+    assert 0 == (await said(*command)).exit_code
+    assert [] == (await verified(log)).findings
+    assert not [one.name for one in log.parent.iterdir() if one.is_file() and b"user:3" in one.read_bytes()]
+    segments = select(log, "SELECT body FROM segments")
+    assert not [body for (body,) in segments if b"user:3" in zlib.decompress(body)]
 
 
 async def test_a_tampered_archive_is_found(log: Path, tmp_path: Path) -> None:

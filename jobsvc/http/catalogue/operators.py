@@ -274,6 +274,15 @@ OPERATORS: Final[Mapping[tuple[str, str], Entry]] = {
         {"file": "/var/backups/jobs-2026-11-24.db", "reason": "nightly"},
         more="The file is written by the service, on its machine, readable by its user alone.",
     ),
+    ("POST", "/api/operator/erase"): Entry(
+        "eraseJobs",
+        "Operators",
+        {200: act_reply("What was erased.", shapes.EraseAnswer, {"jobs": 3})},
+        bodies.EraseBody,
+        {"owner": "user:17", "reason": "asked to be forgotten"},
+        codes=("not-found", "job-active"),
+        more="Jobs have to have ended. Running it again is harmless.",
+    ),
     ("POST", "/api/operator/archive"): Entry(
         "archiveLog",
         "Operators",
