@@ -4,6 +4,7 @@ Events that a projection could not take in: seen by operators, red at /readyz, t
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ import pytest
 from jobsvc import app
 from jobsvc.operate import parked as parked_module
 from jobsvc.operate import views
+from projections import runner as runner_module
 from projections.counts import Count, Counts
 from tests.http.world import SECRET, started
 from tests.system.logs import caught_up, said
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
     from tests.http.client import JSON
     from tests.http.conftest import LogLines
     from tests.http.world import World
+
+
+PATIENCE_S = 10.0
 
 
 class Delicate(Counts):
@@ -176,6 +181,28 @@ async def test_a_rebuild_parks_what_it_cannot_take_in(delicate: Iterator[Delicat
     assert (200, 1) == (ready, before.exit_code)
     assert "2 jobs are parked" in before.output
     assert (0, 0, []) == (after.body["parked"], shown["parked_jobs"], shown["parked"])
+
+
+async def test_more_than_may_be_parked_hold_the_projection_instead(
+    delicate: Iterator[Delicate], tmp_path: Path, log_lines: LogLines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    The setting bounds it: the projection stands still and says so, and others go on.
+    """
+    next(delicate)
+    monkeypatch.setattr(runner_module, "_RETRY_S", 0.01)
+    async with started(tmp_path / "jobs.db", projection_parked_max=1) as world:
+        await world.guest.made()
+        await world.guest.made()
+        await world.worker.claims(max=2)
+        async with asyncio.timeout(PATIENCE_S):
+            while (held := await standing(world))["failure"] is None:
+                assert held["parked_jobs"] <= 1
+        ready = await world.nobody.get("/readyz")
+
+    assert "TooManyParked" in held["failure"]
+    assert (503, "the projection delicate stands still") == (ready.status, ready.body["detail"])
+    assert "projection.held" in {line["event"] for line in log_lines()}
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from jobsvc.domain.errors import Conflict, StoreDown
 from jobsvc.store import chain
-from jobsvc.store.seam import Batch, Behind, HistoryQuery, Mark, Needs, StreamPlace, StreamsPage, ViewName
+from jobsvc.store.seam import Batch, Behind, HistoryQuery, Mark, Needs, Parked, StreamPlace, StreamsPage, ViewName
 from jobsvc.store.sqlite import SqliteStore
 from tests.store.histories import START, History, chain_of, history_row, job_id, key_row, rows_of
 
@@ -459,6 +459,53 @@ async def test_streams_can_be_read_up_to_a_position(store: SqliteStore) -> None:
 
     assert [3, 1, 2] == [record.position for record in page.records]
     assert (None, {}) == (page.through, page.views)
+
+
+async def test_a_shadow_is_read_back_and_what_it_replaced_is_cleared(store: SqliteStore) -> None:
+    """
+    Rows that were written to a shadow are found in it by job; after the swap nothing is left beside the view.
+    """
+    history = History()
+    for number in (1, 2):
+        history.create(number)
+    await store.append(history.batch(), decided_at=0)
+    rows = rows_of(list(history.jobs.values()))
+
+    await store.begin_shadow("history")
+    await store.fill_shadow("history", {job_id(1): rows[job_id(1)]})
+    found = await store.read_shadow("history", [job_id(1), job_id(2)])
+    await store.fill_shadow("history", {job_id(1): None, job_id(2): rows[job_id(2)]})
+    await store.swap_shadow("history", built_to=2)
+    before = await store.count_rows("history")
+    await store.clear_shadow("history")
+    await store.clear_shadow("history")
+
+    assert {job_id(1): rows[job_id(1)]} == found
+    assert (1, 1) == (before, await store.count_rows("history"))
+    assert [rows[job_id(2)]] == await store.read_view("history", after="", limit=9)
+
+
+async def test_what_is_parked_goes_with_rows_and_checkpoint(store: SqliteStore) -> None:
+    """
+    Parked and freed in the transaction that moves the checkpoint, or not at all; gone with another version.
+    """
+    first, second = Parked("counts", 3, job_id(1), "failed"), Parked("counts", 4, job_id(2), "failed")
+    await store.write_rows("counts", {"a": b"1"}, version=1, checkpoint=5, resumed_from=0, parked=[first, second])
+    passed = replace(first, passed_over=True)
+
+    with pytest.raises(Conflict):
+        await store.write_rows("counts", {}, version=1, checkpoint=6, resumed_from=4, freed=[3, 4])
+    unmoved = await store.read_parked("counts")
+    await store.write_rows("counts", {}, version=1, checkpoint=5, resumed_from=5, freed=[3], parked=[passed])
+    settled = await store.read_parked("counts")
+    await store.swap_rows("counts", "others")
+    moved = await store.read_parked("others"), await store.read_rows("others", ["a"])
+    await store.write_rows("others", {}, version=2, checkpoint=1, resumed_from=0)
+
+    assert ([first, second], [passed, second]) == (unmoved, settled)
+    assert ([replace(passed, projection="others"), replace(second, projection="others")], {"a": b"1"}) == moved
+    assert ([], []) == (await store.read_parked("counts"), await store.read_parked("others"))
+    assert "counts" not in await store.read_checkpoints()
 
 
 async def test_a_projection_has_one_runner(store: SqliteStore) -> None:

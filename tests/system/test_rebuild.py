@@ -5,7 +5,10 @@ A view is rebuilt beside the live one and swapped in: nothing is missed, and wha
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
+import os
+import sys
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -230,6 +233,39 @@ async def test_what_a_broken_rebuild_left_behind_is_no_hindrance(tmp_path: Path)
 
     assert [0, 0, 0] == exits
     assert [] == (await verified(path)).findings
+
+
+@pytest.mark.process
+async def test_killed_at_any_moment_a_rebuild_is_done_by_running_it_again(tmp_path: Path) -> None:
+    """
+    Kill -9 of a real process, now and then until one gets through: the next one finishes what was begun, or undoes it.
+    """
+    path = tmp_path / "jobs.db"
+    await write_log(path)
+    command = (sys.executable, "-m", "jobsvc", "rebuild")
+    environ = os.environ | {"JOBSVC_SECRET": SECRET}
+    delay_s, killed = 0.2, 0
+
+    for view in itertools.cycle(("history", "active", "counts")):
+        process = await asyncio.create_subprocess_exec(
+            *command, view, "--database", str(path), env=environ, stdout=asyncio.subprocess.DEVNULL
+        )
+        try:
+            async with asyncio.timeout(delay_s):
+                await process.wait()
+            break
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+            killed, delay_s = killed + 1, delay_s * 1.07
+
+    exits = [
+        (await said("rebuild", view, "--database", str(path))).exit_code for view in ("history", "active", "counts")
+    ]
+    assert killed > 2
+    assert [0, 0, 0] == exits
+    assert [] == (await verified(path)).findings
+    assert [] == select(path, "SELECT name FROM sqlite_schema WHERE name LIKE '%shadow' OR name LIKE '%before'")
 
 
 async def test_a_log_whose_head_is_wrong_is_left_as_it_is(tmp_path: Path) -> None:
