@@ -47,14 +47,15 @@ async def fill(database: Path, events: int) -> None:
             stage = Stage(memory, Found())
             for number in range(first, last):
                 now = clock.now()
-                for event in _lifecycle(ids.make(now, os.urandom(RANDOM_BYTES)), number, now=now):
+                for event in lifecycle(ids.make(now, os.urandom(RANDOM_BYTES)), number, now=now):
                     stage.add(event, max(now, stage.last_at))
-            memory.commit(stage, await store.append(_batch(stage), decided_at=memory.position))
+            memory.commit(stage, await store.append(batch_of(stage), decided_at=memory.position))
     finally:
         await store.close()
 
 
-def _lifecycle(job_id: JobId, number: int, *, now: int) -> Iterator[NewEvent]:
+def lifecycle(job_id: JobId, number: int, *, now: int) -> Iterator[NewEvent]:
+    """The four events of the *number*-th job."""
     owner, post = f"guest:filled-{number % _OWNERS}", _FIRST_POST + number
     request_id = f"fill-{number:x}"
     wanted = Submission(owner, f"x:post:{post}", "x-post/1", f"https://x.com/somebody/status/{post}?s=20")
@@ -68,7 +69,8 @@ def _lifecycle(job_id: JobId, number: int, *, now: int) -> Iterator[NewEvent]:
     yield NewEvent(job_id, Completed(Report("complete", 1, _DIGEST)), done)
 
 
-def _batch(stage: Stage) -> Batch:
+def batch_of(stage: Stage) -> Batch:
+    """What is to be appended of *stage*."""
     return Batch(
         events=[change.event for change in stage.changes],
         owners=[change.job.owner for change in stage.changes],

@@ -6,12 +6,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from jobsvc.store.seam import Batch, Needs, StreamPlace
+from jobsvc.domain.events import Erased, Event, Payload
+from jobsvc.store.seam import Batch, Mark, Needs, StreamPlace
 from jobsvc.store.segments import content_of, link_segment
 from tests.store.histories import START, History, chain_of, job_id
 
 if TYPE_CHECKING:
-    from jobsvc.domain.events import Event
     from jobsvc.store.seam import Archived, ViewName
     from jobsvc.store.sqlite import SqliteStore
     from tests.store.conftest import Log
@@ -293,3 +293,29 @@ async def test_a_step_on_a_stream_that_grew_meanwhile_moves_nothing(store: Sqlit
     assert (0, 0, 0) == (step.jobs, step.events, step.reached)
     assert 3 == sum(step.jobs for step in await archived(store, until=last + 1))
     assert history.events == await store.read_events(after=0, limit=100)
+
+
+async def test_an_erasure_takes_the_payloads_wherever_they_lie(store: SqliteStore) -> None:
+    """
+    With its event, in one append: of what is live, of what is archived, and of the answers that show the job.
+    """
+    history = await three_of_four_ended(store)
+    await archived(store, until=history.position)
+    marks = [
+        Mark("user:1", "request", job_id(n), "d", b'[{"job_id":"%b"}]' % job_id(n).encode(), LATER) for n in (1, 3)
+    ]
+    await store.append(Batch((), (), marks=marks), decided_at=history.position)
+    history.late_result(3, fence=0, digest="late")
+    event = Event(history.position + 1, job_id(3), 7, LATER, Erased(), Payload(actor="operator:o"))
+    batch = history.batch()
+    appended = Batch([*batch.events, event], [*batch.owners, "erased"])
+
+    head = await store.append(appended, decided_at=event.position - 2)
+
+    records = await store.read_records(after=0, limit=100, job_id=job_id(3))
+    assert [True] * 6 + [False] == [record.payload is None and record.owner is None for record in records]
+    assert head.chain == chain_of(await store.read_records(after=0, limit=100))
+    assert not await store.read_archived_jobs("user:1", after="", limit=9)
+    assert [job_id(1)] == [mark.key for mark in await store.read_marks("user:1", now=START)]
+    assert history.jobs[job_id(0)] == (await store.read_jobs({job_id(0): None}))[job_id(0)]
+    assert await store.scrub()
