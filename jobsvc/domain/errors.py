@@ -19,6 +19,7 @@ The errors, split by who must act. No HTTP here: http/problems.py maps codes to 
     ├── Unavailable               the operator must act, soon; the caller may try again
     │   ├── StoreBusy             the queue is full
     │   ├── StoreDown             the commit failed, or its outcome is unknown
+    │   ├── Unsound               work is taken, and something is known to be wrong
     │   └── Draining              the service is going away
     └── Corrupt                   the operator must act, now
         ├── UnreadableEvent       a row of the log does not decode
