@@ -9,6 +9,8 @@ STAMP := .venv/.ready
 CLIENT := jobsvc/http/client/jobsvc.js
 DASHBOARD := jobsvc/http/dashboard/app.js
 REACT := examples/react/dist/index.html
+# One process of tests a core, and no more than four: each has browsers and services of its own.
+WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$(( n < 4 ? n : 4 )))
 CODE := jobsvc projections tests docs $(wildcard bench)
 # Coverage may not fall below 100 % of branches here. Elsewhere it is reported, not gated.
 GATED := jobsvc/domain/*,projections/*
@@ -52,7 +54,7 @@ demo: setup  ## Run the main job once on real input and print its stream and cou
 
 test: setup chromium $(REACT)  ## Run all tests but the soak; domain and projections must be covered branch by branch
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -m "not soak"
+	$(BIN)/python -m pytest -m "not soak" -n $(WORKERS) --cov --cov-report=
 	$(BIN)/coverage report --include='$(GATED)' --fail-under=100
 
 check: lint types layers test  ## Run lint, types, layers and tests

@@ -531,3 +531,11 @@ def test_a_url_without_a_kind_is_found_even_if_one_profile_s_key_is_too_long() -
         keys_for_any(f"https://example.com/?{tail}", ["default", "x-post"])
     with pytest.raises(UnusableUrl, match="does not parse"):
         keys_for_any("example.com", [])
+
+
+def test_the_profiles_in_use_are_those_of_every_kind() -> None:
+    """
+    The two that need no setting, and each that one names.
+    """
+    assert {"default", "x-post"} == keys.profiles_in_use({})
+    assert {"default", "x-post", "strip-tracking"} == keys.profiles_in_use({"page": "strip-tracking"})
