@@ -167,7 +167,7 @@ class ArchiveBody(ActBody, frozen=True):
 class EraseBody(ActBody, frozen=True):
     """What is to be forgotten: all ended jobs of an owner, or one job."""
 
-    owner: Annotated[str, Meta(pattern=r"^(guest|user):[!-~]{1,200}$")] | None = None
+    owner: Annotated[str, Meta(min_length=1, max_length=300, description="As its jobs name it.")] | None = None
     job_id: Annotated[str, Meta(max_length=36)] | None = None
 
 
