@@ -73,7 +73,9 @@ async def test_a_log_that_is_well_is_told_so_a_sentence_for_each_check(log: Path
     report = json.loads(told.output)
     assert (0, 0, True) == (plain.exit_code, told.exit_code, report["ok"])
     assert CHECKS == {one["check"] for one in report["checks"]}
-    assert [f"{one['check']}: {one['says']}" for one in report["checks"]] == plain.output.splitlines()
+    # How much is free on the disk may change from one look to the next.
+    said_twice = [f"{one['check']}: {one['says']}" for one in report["checks"] if one["check"] != "disk"]
+    assert said_twice == [line for line in plain.output.splitlines() if not line.startswith("disk: ")]
 
 
 @pytest.mark.parametrize(
