@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -170,6 +171,21 @@ async def test_a_jobs_page_tells_its_life(stage: Stage) -> None:
     await page.get_by_text("Input").click()
     await expect(page.locator("pre").first).to_contain_text('"depth": 2')
     await expect(page.get_by_role("button", name="Retry")).to_be_visible()
+
+
+async def test_the_charts_say_what_happened_and_the_doctor_what_is_wrong(stage: Stage) -> None:
+    """
+    Figures are there at once, the stream counts on, and an examination tells in sentences.
+    """
+    await stage.world.guest.made(title="one")
+    page = await operator(stage, "?view=charts")
+    await expect(page.get_by_role("img", name="Jobs a minute")).to_have_accessible_name(re.compile("made 1,"))
+
+    await stage.world.guest.made(title="two")
+    await expect(page.get_by_role("img", name="Jobs a minute")).to_have_accessible_name(re.compile("made 2,"))
+    await page.get_by_role("button", name="Examine").click()
+
+    await expect(page.get_by_text("Nothing is wrong")).to_be_visible(timeout=15_000)
 
 
 async def test_an_operator_cancels_some_and_says_why(stage: Stage) -> None:

@@ -158,16 +158,24 @@ class Charts extends Base {
   }
 
   doctor() {
-    const found = this.health?.findings;
+    /** @type {{ok: boolean, says: string}[]} */
+    const checks = this.health?.checks ?? [];
+    const wrong = checks.filter(({ ok }) => !ok);
     return html`<section>
       <h2>Doctor</h2>
       <button @click=${this.examine}>Examine</button>
       ${this.health
-        ? found?.length
-          ? html`<ul role="alert">
-              ${found.map((/** @type {any} */ one) => html`<li>${one.sentence ?? one}</li>`)}
-            </ul>`
-          : html`<p>Nothing is wrong.</p>`
+        ? html`${wrong.length
+              ? html`<ul role="alert">
+                  ${wrong.map(({ says }) => html`<li>${says}</li>`)}
+                </ul>`
+              : html`<p>Nothing is wrong.</p>`}
+            <details>
+              <summary>All that was looked at</summary>
+              <ul>
+                ${checks.map(({ says }) => html`<li>${says}</li>`)}
+              </ul>
+            </details>`
         : nothing}
     </section>`;
   }
