@@ -3,7 +3,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -192,7 +191,6 @@ async def test_every_answer_tells_browsers_not_to_guess_frame_or_tell(world: Wor
     assert re.search(r"\son\w+=|style=|javascript:", page) is None
 
 
-@pytest.mark.skipif(shutil.which("node") is None, reason="runs the page's own function, which needs node")
 async def test_the_page_links_web_addresses_and_nothing_else() -> None:
     """
     A javascript: URL, or one that only looks like the web's, is text.
