@@ -14,9 +14,10 @@ import { Stream } from "./stream.js";
  * @typedef {object} Listener
  * @property {(batch: Batch) => void} onBatch
  * @property {(status: Status) => void} onStatus
+ * @property {() => void} onReset Nothing of what was told counts any more.
  */
 
-const GRACE_MS = 2_000;
+export const GRACE_MS = 2_000;
 
 export class Hub {
   /** @param {Omit<import("./stream.js").Surroundings, "onBatch" | "onStatus">} around */
@@ -29,12 +30,22 @@ export class Hub {
     this.stream = this.fresh();
   }
 
+  /** A stream that is heard for as long as it is ours: what one that was given up still says is of no account. */
   fresh() {
-    return new Stream({
+    /** @type {Stream} */
+    const made = new Stream({
       ...this.around,
-      onBatch: (batch) => this.listeners.forEach((one) => one.onBatch(batch)),
-      onStatus: (status) => this.listeners.forEach((one) => one.onStatus(status)),
+      onBatch: (batch) => made === this.stream && this.listeners.forEach((one) => one.onBatch(batch)),
+      onStatus: (status) => made === this.stream && this.listeners.forEach((one) => one.onStatus(status)),
     });
+    return made;
+  }
+
+  /** Another stream in the place of this one. */
+  exchange() {
+    const before = this.stream;
+    this.stream = this.fresh();
+    before.stop();
   }
 
   /**
@@ -55,16 +66,13 @@ export class Hub {
     this.listeners.delete(listener);
     if (this.listeners.size) return;
     clearTimeout(this.leaving);
-    this.leaving = setTimeout(() => {
-      this.stream.stop();
-      this.stream = this.fresh();
-    }, GRACE_MS);
+    this.leaving = setTimeout(() => this.exchange(), GRACE_MS);
   }
 
   /** Somebody else is signed in now: nothing of what is known counts. */
   restart() {
-    this.stream.stop();
-    this.stream = this.fresh();
+    this.exchange();
+    this.listeners.forEach((one) => one.onReset());
     if (this.listeners.size) this.stream.start();
   }
 

@@ -7,6 +7,7 @@
  */
 
 import { Hub } from "./hub.js";
+import { answered, begin, drop, failed, left } from "./pending.js";
 import { RemoteHub } from "./remote.js";
 import { View } from "./view.js";
 
@@ -37,9 +38,13 @@ export class JobsvcError extends Error {
 }
 
 const TRIES = 6;
-const PENDING = "jobsvc.pending.";
 /** @type {Map<string, View>} */
 const views = new Map();
+/** @typedef {{sees: () => View | null, move: () => void, token: ((again: boolean) => Promise<string | null>) | null}} Looker */
+/** @type {Set<Looker>} */
+const clients = new Set();
+
+/** @typedef {{hear: (batch: import("./jobs.js").Batch) => void, fail: (error: unknown) => void, leave: () => void, over: boolean}} Subscription */
 
 /** @param {Options} [options] */
 export function createClient(options = {}) {
@@ -47,15 +52,60 @@ export function createClient(options = {}) {
   const ask = options.fetch ?? ((...with_) => globalThis.fetch(...with_));
   const { getToken } = options;
   const token = getToken ? async (/** @type {boolean} */ again) => getToken({ again }) : null;
+  /** Whose jobs these are, as far as one can tell from here. */
+  const whose = async () => options.principal ?? (token ? bearerOf(await token(false)) : "cookie");
   /** @type {Promise<View> | null} */
   let opening = null;
   /** @type {View | null} */
   let view = null;
-  /** @type {Set<() => void>} */
+  let moves = 0;
+  /** @type {Set<Subscription>} */
   const subscriptions = new Set();
   let closed = false;
+  const open = () => (opening ??= opened());
 
-  const open = () => (opening ??= viewOf(baseUrl, options, token, ask).then((made) => (view = made)));
+  /** The view, once it is known whose it is: a token that cannot be had now can be had later. */
+  async function opened() {
+    const move = moves;
+    for (let tries = 1; ; tries += 1) {
+      try {
+        const made = viewOf(baseUrl, options, { whose: await whose(), token, ask });
+        if (move === moves) view = made;
+        return made;
+      } catch (error) {
+        if (closed) throw error;
+        await pause(longer(tries));
+      }
+    }
+  }
+
+  /** Somebody else is signed in: what was heard of is heard of anew, as they see it. */
+  function move() {
+    moves += 1;
+    opening = view = null;
+    for (const one of subscriptions) {
+      one.leave();
+      one.leave = () => {};
+      one.hear({ all: null, changed: [] });
+      attach(one);
+    }
+  }
+
+  /** @param {Subscription} one */
+  function attach(one) {
+    const move = moves;
+    open().then(
+      (made) => {
+        if (one.over || move !== moves) return;
+        const leave = made.subscribe(one.hear);
+        // It may have had enough of what it was told in the meantime.
+        if (one.over) leave();
+        else one.leave = leave;
+        if (made.ready && !one.over) one.hear({ all: null, changed: [] });
+      },
+      () => {},
+    );
+  }
 
   /**
    * @param {string} path
@@ -76,7 +126,11 @@ export function createClient(options = {}) {
         body: body === undefined ? undefined : JSON.stringify(body),
       });
       if (answer.status === 401 && token && !again) continue;
-      const told = answer.status === 204 ? null : await answer.json();
+      const told = answer.status === 204 ? null : await answer.json().catch((/** @type {unknown} */ error) => {
+        // A proxy refuses in words of its own; but what it says instead of the service is no answer.
+        if (answer.ok) throw error;
+        return {};
+      });
       if (answer.ok) return told;
       throw Object.assign(new JobsvcError({ ...told, status: answer.status }), {
         retryMs: Number(answer.headers.get("Retry-After")) * 1000,
@@ -85,30 +139,43 @@ export function createClient(options = {}) {
   }
 
   /**
-   * A job for *request*: made, or the one that does the same work. Kept through a reload: the same request is the same job.
+   * A job for *request*: made, or the one that does the same work. Kept until it is answered, through a reload too.
    *
    * @param {object} request As `POST /api/jobs` takes it.
    * @param {{signal?: AbortSignal}} [options]
    */
   async function submit(request, { signal } = {}) {
-    const kept = keep(JSON.stringify(request));
+    const text = JSON.stringify(request);
+    return send(begin(`${baseUrl} ${await whose()}`, text), signal);
+  }
+
+  /**
+   * @param {import("./pending.js").Pending & {over?: boolean}} one
+   * @param {AbortSignal} [signal]
+   */
+  async function send(one, signal) {
     for (let tries = 1; ; tries += 1) {
       try {
+        if (one.over || (tries > 1 && one.whose !== `${baseUrl} ${await whose()}`)) throw elsewhere();
         const told = await call("/api/jobs", {
           method: "POST",
-          body: request,
-          headers: { "Idempotency-Key": kept.key },
+          body: JSON.parse(one.request),
+          headers: { "Idempotency-Key": one.key },
           signal,
         });
-        kept.forget();
+        answered(one);
         return handle(told);
       } catch (error) {
-        const { status, retryMs } = /** @type {any} */ (error);
-        // What was refused for good is not worth keeping; what nobody answered may have happened.
-        const passing = status === undefined || status === 429 || status >= 500;
-        if (!passing) kept.forget();
-        if (!passing || signal?.aborted || tries === TRIES) throw error;
-        await new Promise((resolve) => setTimeout(resolve, retryMs || 250 * 2 ** tries * Math.random()));
+        // What was refused for good is not worth keeping, nor what is not wanted any more; what nobody answered may have happened.
+        if (!passing(error) || signal?.aborted) {
+          answered(one);
+          throw error;
+        }
+        if (tries === TRIES) {
+          failed(one);
+          throw error;
+        }
+        await pause(/** @type {any} */ (error).retryMs || longer(tries), signal);
       }
     }
   }
@@ -145,21 +212,25 @@ export function createClient(options = {}) {
    *
    * @param {(batch: import("./jobs.js").Batch) => void} hear
    */
-  function subscribe(hear) {
-    let over = false;
-    let leave = () => {};
-    const end = () => {
-      over = true;
-      subscriptions.delete(end);
-      leave();
+  const subscribe = (hear) => listen(hear, () => {});
+
+  /**
+   * @param {Subscription["hear"]} hear
+   * @param {Subscription["fail"]} fail The client was closed.
+   */
+  function listen(hear, fail) {
+    /** @type {Subscription} */
+    const one = { hear, fail, leave: () => {}, over: closed };
+    if (closed) Promise.resolve(over()).then(fail);
+    else {
+      subscriptions.add(one);
+      attach(one);
+    }
+    return () => {
+      one.over = true;
+      subscriptions.delete(one);
+      one.leave();
     };
-    subscriptions.add(end);
-    open().then((made) => {
-      if (over || closed) return;
-      leave = made.subscribe(hear);
-      if (made.ready) hear({ all: null, changed: [] });
-    });
-    return end;
   }
 
   /**
@@ -167,35 +238,49 @@ export function createClient(options = {}) {
    *
    * @param {string} id
    * @param {(job: Job) => void} hear
-   * @param {(error: unknown) => void} [fail] There is no such job, or it is another's.
+   * @param {(error: unknown) => void} [fail] There is no such job, it is another's, or the client was closed.
    */
   function watch(id, hear, fail = () => {}) {
     let version = 0;
     let reading = false;
-    /** @param {Job} job */
-    const take = (job) => {
-      if (job.version <= version) return;
-      version = job.version;
-      hear(job);
-      if (!job.active) end();
-    };
-    const end = subscribe(async ({ all, changed }) => {
+    let ended = false;
+    const stop = listen(({ all, changed }) => {
       changed.filter((job) => job.id === id).forEach(take);
-      if (!view?.ready) return;
+      if (ended || !view?.ready) return;
       const known = view.jobs.byId.get(id);
       if (known) take(known);
-      else if ((all || !version) && !reading) {
-        // Not on the list: it ended while nobody looked, or is not ours. It is read once, and the stream does the rest.
-        reading = true;
+      else if ((all || !version) && !reading) look();
+    }, fail);
+    const end = () => {
+      ended = true;
+      stop();
+    };
+
+    /** @param {Job} job */
+    function take(job) {
+      if (ended || job.version <= version) return;
+      version = job.version;
+      if (!job.active) end();
+      hear(job);
+    }
+
+    /** Not on the list: it ended while nobody looked, or is not ours. It is read once, and the stream does the rest. */
+    async function look() {
+      reading = true;
+      for (let tries = 1; !ended; tries += 1) {
         try {
           take(await read(id));
+          break;
         } catch (error) {
-          end();
-          fail(error);
+          if (!passing(error)) {
+            end();
+            fail(error);
+          } else await pause(longer(tries));
         }
-        reading = false;
       }
-    });
+      reading = false;
+    }
+
     return end;
   }
 
@@ -207,8 +292,14 @@ export function createClient(options = {}) {
    */
   const done = (id) => new Promise((resolve, reject) => watch(id, (job) => job.active || resolve(job), reject));
 
-  // What a reload cut off in the middle of being asked for is asked for again, under the same key.
-  for (const { request } of pending()) submit(request).catch(() => {});
+  // What a reload cut off in the middle of being asked for is asked for again, under the same key, by the same.
+  whose().then(
+    (name) => left(`${baseUrl} ${name}`).forEach((one) => send(one).catch(() => {})),
+    () => {},
+  );
+
+  const self = { sees: () => view, move, token };
+  clients.add(self);
 
   return {
     submit,
@@ -225,12 +316,24 @@ export function createClient(options = {}) {
     status: () => (closed ? CLOSED : (view?.status ?? CONNECTING)),
     /** True once the active jobs are known. */
     ready: () => view?.ready ?? false,
-    /** Somebody else is signed in: everything is asked anew. */
-    signedIn: () => open().then((made) => made.restart()),
+    /** Somebody else is signed in: everything is asked anew, and nothing of what was still being asked for is. */
+    async signedIn() {
+      const before = await open();
+      drop(before.whose);
+      const now = viewOf(baseUrl, options, { whose: await whose(), token, ask });
+      if (now === before) before.restart();
+      else for (const one of clients) if (one.sees() === before) one.move();
+    },
     /** Nothing is heard any more; the stream closes with its last client. */
     close() {
       closed = true;
-      for (const end of [...subscriptions]) end();
+      clients.delete(self);
+      for (const one of [...subscriptions]) {
+        subscriptions.delete(one);
+        one.over = true;
+        one.leave();
+        one.fail(over());
+      }
     },
     call,
   };
@@ -246,65 +349,71 @@ const CLOSED = { state: "closed" };
 /**
  * @param {string} baseUrl
  * @param {Options} options
- * @param {((again: boolean) => Promise<string | null>) | null} token
- * @param {typeof fetch} ask
+ * @param {{whose: string, token: ((again: boolean) => Promise<string | null>) | null, ask: typeof fetch}} asking
  */
-async function viewOf(baseUrl, { principal, share = true, transport = "auto" }, token, ask) {
-  const whose = principal ?? (token ? subject((await token(false)) ?? "") : "cookie");
-  const name = `jobsvc ${baseUrl} ${whose} ${transport}`;
+function viewOf(baseUrl, { principal, share = true, transport = "auto" }, { whose, token, ask }) {
+  const name = `jobsvc ${PROTOCOL} ${baseUrl} ${whose} ${transport}`;
   const known = views.get(name);
   if (known) return known;
+  /** @returns {Looker[]} */
+  const lookers = () => [...clients].filter((one) => one.sees() === made);
+  // A stream is one principal's: a token that has become another's is for another view. The newest client knows it best;
+  // the one that was first may be closed.
+  const own =
+    token &&
+    (async (/** @type {boolean} */ again) => {
+      const given = await (lookers().at(-1)?.token ?? token)(again);
+      if (principal !== undefined || bearerOf(given) === whose) return given;
+      for (const one of lookers()) one.move();
+      throw elsewhere();
+    });
   const url = new URL("./worker.js", import.meta.url);
   const shared = share && typeof SharedWorker !== "undefined" && url.origin === globalThis.location?.origin;
-  const hub = shared
-    ? new RemoteHub(() => new SharedWorker(url, { name, type: "module" }), { baseUrl: absolute(baseUrl), transport, token })
-    : new Hub({ baseUrl, transport, fetch: ask, token: token ?? (async () => null) });
-  const made = new View(hub);
+  const inTab = () => new Hub({ baseUrl, transport, fetch: ask, token: own ?? (async () => null) });
+  const start = () => new SharedWorker(url, { name, type: "module" });
+  const hub = shared ? new RemoteHub(start, { baseUrl: absolute(baseUrl), transport, token: own }, inTab) : inTab();
+  /** @type {View} */
+  const made = new View(hub, `${baseUrl} ${whose}`);
   views.set(name, made);
   return made;
 }
 
+/** Tabs whose workers speak otherwise, as after an upgrade, start another. */
+const PROTOCOL = 2;
+
 /** @param {string} baseUrl */
 const absolute = (baseUrl) => (baseUrl.includes("://") ? baseUrl : location.origin + baseUrl);
 
-/** Whose a token is, without believing it: only to keep apart what must not be shared. @param {string} token */
-function subject(token) {
-  try {
-    return JSON.parse(atob(token.split(".")[1].replace(/-/g, "+").replace(/_/g, "/"))).sub ?? token;
-  } catch {
-    return token;
-  }
-}
+const elsewhere = () => new JobsvcError({ status: 401, code: "signed-in", title: "somebody else is signed in" });
+const over = () => new JobsvcError({ status: 0, code: "closed", title: "the client was closed" });
+
+/** Nobody answered, or the service could not: it may be otherwise later. @param {any} error */
+const passing = ({ status }) => status === undefined || status === 429 || status >= 500;
+
+/** How long to wait before another try. @param {number} tries */
+const longer = (tries) => Math.min(30_000, 250 * 2 ** tries) * Math.random();
 
 /**
- * The key under which *request* is asked for, until it was acknowledged; the same after a reload.
- *
- * @param {string} request
+ * @param {number} ms
+ * @param {AbortSignal} [signal] Ends it.
  */
-function keep(request) {
-  const place = PENDING + request;
-  const store = storage();
-  const key = store?.getItem(place) ?? random();
-  store?.setItem(place, key);
-  return { key, forget: () => store?.removeItem(place) };
-}
+const pause = (ms, signal) =>
+  new Promise((/** @type {(_: void) => void} */ resolve) => {
+    const timer = setTimeout(resolve, ms);
+    signal?.addEventListener("abort", () => (clearTimeout(timer), resolve()), { once: true });
+  });
 
-function pending() {
-  const store = storage();
-  const places = Object.keys(store ?? {}).filter((place) => place.startsWith(PENDING));
-  return places.map((place) => ({ request: JSON.parse(place.slice(PENDING.length)) }));
-}
-
-function storage() {
+/**
+ * Whose a token is, without believing it: all that it says but when it was made and for how long; only to keep apart what
+ * must not be shared.
+ *
+ * @param {string | null} token
+ */
+function bearerOf(token) {
   try {
-    return globalThis.sessionStorage;
+    const { exp, iat, nbf, jti, ...claims } = JSON.parse(atob((token ?? "").split(".")[1].replace(/-/g, "+").replace(/_/g, "/")));
+    return JSON.stringify(claims, Object.keys(claims).sort());
   } catch {
-    return undefined;
+    return token ?? "";
   }
-}
-
-/** Without crypto.subtle or randomUUID, which plain http has not. */
-function random() {
-  const bytes = globalThis.crypto?.getRandomValues(new Uint8Array(16)) ?? Array.from({ length: 16 }, () => Math.random() * 256);
-  return Array.from(bytes, (byte) => Math.floor(byte).toString(16).padStart(2, "0")).join("");
 }

@@ -11,6 +11,8 @@ import { useCallback, useMemo, useRef, useState, useSyncExternalStore } from "re
 
 /** @type {readonly Job[]} */
 const NONE = Object.freeze([]);
+/** @type {import("./stream.js").Status} What a server renders, and the page that takes it over. */
+const CONNECTING = Object.freeze({ state: "connecting" });
 
 /**
  * The active jobs, oldest first.
@@ -52,7 +54,7 @@ export function useJob(client, id) {
  * @param {Client} client
  */
 export function useStreamStatus(client) {
-  return useSyncExternalStore(client.subscribe, client.status, client.status);
+  return useSyncExternalStore(client.subscribe, client.status, () => CONNECTING);
 }
 
 /**
@@ -64,15 +66,19 @@ export function useSubmit(client) {
   const [state, setState] = useState(
     /** @type {{id?: string, deduplicated?: boolean, error?: unknown, pending: boolean}} */ ({ pending: false }),
   );
+  const calls = useRef(0);
   const submit = useCallback(
     async (/** @type {object} */ request) => {
+      const call = (calls.current += 1);
+      // What an earlier call comes to, later than this one, is not what became of the last.
+      const say = (/** @type {typeof state} */ next) => call === calls.current && setState(next);
       setState({ pending: true });
       try {
         const handle = await client.submit(request);
-        setState({ id: handle.id, deduplicated: handle.deduplicated, pending: false });
+        say({ id: handle.id, deduplicated: handle.deduplicated, pending: false });
         return handle;
       } catch (error) {
-        setState({ error, pending: false });
+        say({ error, pending: false });
         return undefined;
       }
     },

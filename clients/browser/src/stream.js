@@ -36,7 +36,18 @@ const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 30_000;
 const MUTE_MS = 10_000;
 const POLL_S = 25;
+const POLL_PATIENCE_MS = (POLL_S + 10) * 1_000;
+/** A poll that brought nothing, and was back sooner than this, is not waited for by the service. */
+const POLL_SHORT_MS = 1_000;
+/** What the service says to who was superseded; a native EventSource does not show it. */
+const SUPERSEDED_MS = 300_000;
 const BEATS_MISSED = 2.5;
+
+/** The frames whose id is where one goes on; a native EventSource shows the last id at every other too. */
+const CARRIES = new Set(["snapshot", "job", "ready"]);
+
+/** @param {Frame} frame */
+const isNews = ({ event }) => event === "job" || event === "snapshot";
 
 export class Stream {
   /** @param {Surroundings} around */
@@ -87,7 +98,8 @@ export class Stream {
    */
   check(now = false) {
     if (!this.running) return;
-    if (this.connection && Date.now() - this.heardAt > BEATS_MISSED * this.beatMs) this.connection.abort();
+    const patienceMs = this.way() === "longpoll" ? POLL_PATIENCE_MS : BEATS_MISSED * this.beatMs;
+    if (this.connection && Date.now() - this.heardAt > patienceMs) this.connection.abort();
     if (now) {
       this.attempts = 0;
       this.hurry?.();
@@ -102,14 +114,19 @@ export class Stream {
       this.parts = [];
       /** @type {number | string} The status of a refusal, or how it went. */
       let outcome = "lost";
+      const way = this.way();
       try {
         outcome = await this.connect(connection.signal, again);
       } catch {
-        // Cut, refused by the network, or given up: it is taken up again.
+        // Cut, refused by the network, or given up: it is taken up again. Long polls that fail as well prove that it may
+        // have been the network all the time, and not a proxy that buffers: streaming is tried once more.
+        if (way === "longpoll" && this.mutes > 1) this.mutes = 1;
       }
       connection.abort();
       this.connection = null;
       if (!this.running) return;
+      // Whoever comes with another token may be somebody else, to whom our list means nothing.
+      if (outcome === 401) this.cursor = null;
       if (outcome === 401 && !again) {
         again = true;
         continue;
@@ -117,7 +134,8 @@ export class Stream {
       again = false;
       if (outcome === 401) this.say({ state: "signed-out" });
       else if (outcome === 403 || outcome === 404 || outcome === 422) this.say({ state: "denied", reason: `${outcome}` });
-      else if (this.status.state !== "superseded" && outcome !== "polled") this.say({ state: "offline", reason: `${outcome}` });
+      else if (this.status.state !== "superseded" && outcome !== "polled" && outcome !== "hasty")
+        this.say({ state: "offline", reason: `${outcome}` });
       if (outcome !== "polled") await this.wait();
     }
   }
@@ -127,14 +145,15 @@ export class Stream {
    * @param {boolean} again
    */
   async connect(signal, again) {
-    const token = await this.around.token(again);
+    this.heardAt = Date.now();
+    const token = await unless(signal, this.around.token(again));
     const way = this.way();
     if (way === "eventsource") return this.listen(signal, token);
     /** @type {Record<string, string>} */
     const headers = { Accept: way === "longpoll" ? "application/json" : "text/event-stream" };
     if (token) headers.Authorization = `Bearer ${token}`;
-    this.heardAt = Date.now();
-    const mute = setTimeout(() => this.muted(), way === "longpoll" ? (POLL_S + 10) * 1000 : MUTE_MS);
+    const askedAt = (this.heardAt = Date.now());
+    const mute = way === "longpoll" ? undefined : setTimeout(() => this.muted(), MUTE_MS);
     try {
       const query = new URLSearchParams();
       if (this.cursor) query.set("after", this.cursor);
@@ -150,8 +169,10 @@ export class Stream {
         return answer.status;
       }
       if (way === "longpoll") {
-        this.heard((await answer.json()).frames);
-        return "polled";
+        const wasReady = this.ready;
+        const { frames } = await answer.json();
+        if (this.heard(frames)) return "bye";
+        return wasReady && Date.now() - askedAt < POLL_SHORT_MS && !frames.some(isNews) ? "hasty" : "polled";
       }
       return await this.read(/** @type {ReadableStream<Uint8Array>} */ (answer.body), mute);
     } finally {
@@ -172,7 +193,7 @@ export class Stream {
 
   /**
    * @param {ReadableStream<Uint8Array> | null} body
-   * @param {ReturnType<typeof setTimeout>} mute
+   * @param {ReturnType<typeof setTimeout> | undefined} mute
    */
   async read(body, mute) {
     if (!body?.getReader) {
@@ -204,7 +225,10 @@ export class Stream {
       credentials: "include",
       signal,
     });
-    if (answer.status !== 201) return answer.status;
+    if (answer.status !== 201) {
+      this.retryMs = Number(answer.headers.get("Retry-After")) * 1000 || null;
+      return answer.status;
+    }
     const query = new URLSearchParams({ ticket: (await answer.json()).ticket });
     if (this.cursor) query.set("after", this.cursor);
     return new Promise((resolve) => {
@@ -245,15 +269,20 @@ export class Stream {
       } else if (event === "job") this.batch.changed.push(data.job);
       else if (event === "ready") {
         this.ready = true;
-        this.attempts = 0;
+        // Not to nothing: a connection that is cut as soon as it is ready must not be taken up again at once, for ever.
+        this.attempts = Math.min(this.attempts, 2);
+        if (this.way() === "fetch") this.mutes = 0;
         this.say({ state: this.way() === "longpoll" ? "degraded" : "live" });
       } else if (event === "bye") {
         bye = true;
-        this.retryMs = retry ?? null;
+        this.retryMs = retry ?? (data.reason === "superseded" ? SUPERSEDED_MS : null);
         if (data.reason === "superseded") this.say({ state: "superseded", reason: data.reason });
+        // Who comes next is the user, whose list has more on it than the guest's.
+        if (data.reason === "claimed") this.cursor = null;
       }
-      if (id && event !== "hb") this.cursor = id;
+      if (id && CARRIES.has(event)) this.cursor = id;
       if (event === "hb") {
+        this.attempts = 0;
         this.publish();
         // Another map than the service's: begin anew, whatever the reason.
         if (data.digest === this.jobs.digest()) this.cursor = id;
@@ -299,4 +328,19 @@ export class Stream {
     this.hurry = null;
     if (this.running && this.status.state !== "superseded") this.say({ state: "connecting" });
   }
+}
+
+/**
+ * What *promise* brings, unless *signal* comes first.
+ *
+ * @template T
+ * @param {AbortSignal} signal
+ * @param {Promise<T>} promise
+ * @returns {Promise<T>}
+ */
+function unless(signal, promise) {
+  return new Promise((resolve, reject) => {
+    signal.addEventListener("abort", () => reject(new Error("given up")), { once: true });
+    promise.then(resolve, reject);
+  });
 }

@@ -10,33 +10,35 @@ import { Hub } from "./hub.js";
 /** @typedef {import("./hub.js").Listener} Listener */
 
 const SILENT_MS = 180_000;
+const PATIENCE_MS = 3_000;
 const PIECE = 200;
 
 /** @type {Hub | null} */
 let hub = null;
 /** @type {Map<MessagePort, {listener: Listener | null, heardAt: number}>} */
 const tabs = new Map();
-/** @type {Map<number, (token: string | null) => void>} */
+/** @type {Map<number, (answer: {token: string | null}) => void>} */
 const asked = new Map();
 let questions = 0;
 
-/** Any tab that answers knows the token; the newest is the likeliest to be there. */
-function token(/** @type {boolean} */ again) {
-  return new Promise((resolve) => {
-    const id = (questions += 1);
-    asked.set(id, resolve);
-    for (const port of [...tabs.keys()].reverse()) port.postMessage({ ask: "token", id, again });
-    setTimeout(() => answered(id, null), 10_000);
-  });
-}
-
 /**
- * @param {number} id
- * @param {string | null} value
+ * One tab after another is asked for the token, the one last heard of first: a token that is renewed is renewed once.
+ * Without any answer there is no token, which is not the same as being nobody.
+ *
+ * @param {boolean} again
  */
-function answered(id, value) {
-  asked.get(id)?.(value);
-  asked.delete(id);
+async function token(again) {
+  for (const [port] of [...tabs].sort(([, one], [, other]) => other.heardAt - one.heardAt)) {
+    const id = (questions += 1);
+    const answer = await new Promise((/** @type {(answer: {token: string | null} | null) => void} */ resolve) => {
+      asked.set(id, resolve);
+      port.postMessage({ ask: "token", id, again });
+      setTimeout(resolve, PATIENCE_MS, null);
+    });
+    asked.delete(id);
+    if (answer) return answer.token;
+  }
+  throw new Error("no tab knows the token");
 }
 
 /**
@@ -75,15 +77,18 @@ function told(port, { tell, ...said }) {
     tab.listener = {
       onBatch: (batch) => inPieces(batch, (piece) => port.postMessage({ batch: piece })),
       onStatus: (status) => port.postMessage({ status }),
+      onReset: () => port.postMessage({ reset: true }),
     };
     hub.join(tab.listener);
   } else if (tell === "leave" && tab.listener) {
     hub?.leave(tab.listener);
     tab.listener = null;
-  } else if (tell === "token") answered(said.id, said.token);
+  } else if (tell === "token") asked.get(said.id)?.(said);
   else if (tell === "check") hub?.check(said.now);
   else if (tell === "restart") hub?.restart();
   else if (tell === "gone") gone(port);
+  // Whoever hears nothing knows by it that we are no more.
+  if (tell === "ping") port.postMessage({ pong: true });
 }
 
 setInterval(() => {
