@@ -30,8 +30,11 @@ class ActiveJobs extends Base {
     this.chosen = new Set();
     /** @type {readonly Job[] | null} What was on the list when it was held. */
     this.held = null;
-    /** @type {{position: number, jobs: readonly Job[]} | null} */
+    /** @type {readonly Job[] | null} What was on it then. */
     this.past = null;
+    this.at = "";
+    /** @type {symbol | undefined} */
+    this.asked = undefined;
     this.head = 0;
     this.error = "";
     this.scrolled = 0;
@@ -57,43 +60,53 @@ class ActiveJobs extends Base {
     if (this.onKey) removeEventListener("keydown", this.onKey);
   }
 
+  /** How far one can go; what is asked for without an answer is asked for when the slider is next taken. */
   async readHead() {
-    const { cursor } = await ask("/api/jobs/active?limit=1");
-    this.head = Number(cursor.split(".").at(-1));
-    this.requestUpdate();
+    try {
+      const { cursor } = await ask("/api/jobs/active?limit=1");
+      this.head = Number(cursor.split(".").at(-1));
+      this.requestUpdate();
+    } catch {
+      // The status says that the service is away; the list goes on from what is known.
+    }
   }
 
   /** @param {Map<string, unknown>} changed */
   willUpdate(changed) {
     if (!changed.has("place")) return;
-    const at = Number(this.place.at);
-    if (!this.place.at) this.past = null;
-    else if (this.past?.position !== at) this.travel(at);
+    const { at = "" } = this.place;
+    if (at === this.at) return;
+    // Once for each place, however often the page is drawn meanwhile: what was refused is not asked for again and again.
+    this.at = at;
+    this.asked = undefined;
+    this.past = null;
+    this.error = "";
+    if (at) this.travel(at);
   }
 
-  /** The list as of *position*; the newest that was asked for counts. @param {number} position */
+  /** The list as of *position*; the newest that was asked for counts. @param {string} position */
   async travel(position) {
-    this.error = "";
     const asked = (this.asked = Symbol());
     /** @type {Job[]} */
     const jobs = [];
     try {
       for (let after = ""; ; ) {
-        const page = await ask(`/api/jobs/active?as_of=${position}&limit=${PAGE}${after && `&after=${after}`}`);
+        const page = await ask(`/api/jobs/active?as_of=${encodeURIComponent(position)}&limit=${PAGE}${after && `&after=${after}`}`);
         if (asked !== this.asked) return;
         jobs.push(...page.jobs);
         if (!page.next) break;
         after = page.next;
       }
-      this.past = { position, jobs };
+      this.past = jobs;
     } catch (error) {
+      if (asked !== this.asked) return;
       this.error = /** @type {Error} */ (error).message;
     }
     this.requestUpdate();
   }
 
   get source() {
-    return this.place.at ? (this.past?.jobs ?? []) : (this.held ?? client.active());
+    return this.place.at ? (this.past ?? []) : (this.held ?? client.active());
   }
 
   render() {
@@ -131,12 +144,12 @@ class ActiveJobs extends Base {
           (field) => html`<label
             >${field[0].toUpperCase() + field.slice(1)}
             <select @change=${(/** @type {any} */ { target }) => go({ [field]: target.value })}>
-              <option value="">any</option>
+              <option value="" .selected=${!this.place[field]}>any</option>
               ${[...withChosen(present[field], this.place[field])]
                 .sort()
                 .map(
                   ([value, count]) =>
-                    html`<option value=${value} ?selected=${this.place[field] === value}>${value} (${count})</option>`,
+                    html`<option value=${value} .selected=${this.place[field] === value}>${value} (${count})</option>`,
                 )}
             </select></label
           >`,
@@ -165,6 +178,8 @@ class ActiveJobs extends Base {
             min="1"
             max=${head}
             .value=${this.place.at ?? String(head)}
+            @focus=${this.readHead}
+            @pointerdown=${this.readHead}
             @change=${(/** @type {any} */ { target }) => go({ at: Number(target.value) >= head ? null : target.value })}
           />
         </label>
@@ -181,7 +196,8 @@ class ActiveJobs extends Base {
    * @param {number} all
    */
   table(jobs, all) {
-    if (!client.ready() && !this.place.at) return html`<p class="empty" role="status">Loading.</p>`;
+    if (this.error) return nothing;
+    if (this.place.at ? !this.past : !client.ready()) return html`<p class="empty" role="status">Loading.</p>`;
     if (!jobs.length) {
       return html`<p class="empty">
         ${all ? "No active job is like that." : "No job is active. What ends leaves this list by itself."}
@@ -250,10 +266,12 @@ class ActiveJobs extends Base {
 
   updated() {
     const rows = this.querySelector(".rows");
-    if (rows && rows.clientHeight && rows.clientHeight !== this.height) {
-      this.height = rows.clientHeight;
-      this.requestUpdate();
-    }
+    if (!rows?.clientHeight) return;
+    // A list that was gone is at its top when it is back, whatever was seen of it before.
+    if (rows.clientHeight === this.height && rows.scrollTop === this.scrolled) return;
+    this.height = rows.clientHeight;
+    this.scrolled = rows.scrollTop;
+    this.requestUpdate();
   }
 
   /** @param {Event} event */
@@ -285,8 +303,10 @@ class ActiveJobs extends Base {
 
   /** @param {Job[]} jobs */
   async act(jobs) {
-    await openActs(jobs);
+    if (!(await openActs(jobs))) return;
     this.chosen.clear();
+    // The button that opened the dialog is of no use now: whoever has no mouse goes on from the list.
+    (/** @type {HTMLElement | null} */ (this.querySelector(".rows")) ?? document.querySelector("main"))?.focus();
     this.requestUpdate();
   }
 }

@@ -126,7 +126,7 @@ export function openActs(jobs, verbs = ["cancel", "cleanup"]) {
               </div>`
             : nothing}
           <menu>
-            <button type="button" @click=${() => dialog.close()}>Close</button>
+            <button type="button" ?disabled=${running} @click=${() => dialog.close()}>Close</button>
             <button class=${force ? "danger" : ""} ?disabled=${running || Boolean(refused.length)}>
               ${running ? `${done} of ${jobs.length}` : `${VERBS[verb].does} ${jobs.length === 1 ? "it" : jobs.length}`}
             </button>
@@ -137,6 +137,8 @@ export function openActs(jobs, verbs = ["cancel", "cleanup"]) {
     );
 
   draw();
+  // What is under way is seen to its end: nobody is left without word of what was refused.
+  dialog.addEventListener("cancel", (event) => running && event.preventDefault());
   dialog.showModal();
   return new Promise((resolve) => {
     dialog.addEventListener("close", () => {

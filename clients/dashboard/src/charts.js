@@ -72,7 +72,7 @@ class Charts extends Base {
 
   /** What the stream tells is added to the step that is not over. @param {Job[]} changed */
   count(changed) {
-    const step = this.stats?.steps.at(-1);
+    const step = this.stats && newest(this.stats.steps, Date.now());
     if (step) {
       for (const job of changed) {
         const type = job.version === 1 ? "job.created" : job.active ? null : `job.${job.state}`;
@@ -179,6 +179,21 @@ class Charts extends Base {
         : nothing}
     </section>`;
   }
+}
+
+/**
+ * The step that *now* is in: a page that is left open goes on, and what is too old falls off.
+ *
+ * @param {any[]} steps
+ * @param {number} now
+ */
+function newest(steps, now) {
+  const none = { count: 0 };
+  for (let last = steps.at(-1); last && now - Date.parse(last.at) >= STEP_S * 1_000; last = steps.at(-1)) {
+    steps.push({ at: new Date(Date.parse(last.at) + STEP_S * 1_000).toISOString(), events: {}, waits: none, runs: none });
+    steps.shift();
+  }
+  return steps.at(-1);
 }
 
 /** @param {Record<string, number>} counts */

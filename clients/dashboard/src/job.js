@@ -48,6 +48,8 @@ class JobPage extends Base {
     /** @type {{sentence: string, positions: number[]}[]} */
     this.sentences = [];
     this.error = "";
+    this.stale = "";
+    this.reading = false;
   }
 
   disconnectedCallback() {
@@ -66,9 +68,26 @@ class JobPage extends Base {
     const { id } = this;
     this.end = client.watch(
       id,
-      () => this.read(id),
-      (error) => this.fail(error),
+      () => this.changed(id),
+      (error) => this.fail(id, error),
     );
+  }
+
+  /**
+   * What is changed while it is being read is read after that, once: no reading overtakes another.
+   *
+   * @param {string} id
+   */
+  async changed(id) {
+    this.stale = id;
+    if (this.reading) return;
+    this.reading = true;
+    while (this.stale) {
+      const next = this.stale;
+      this.stale = "";
+      await this.read(next);
+    }
+    this.reading = false;
   }
 
   /** The job whole, and what happened to it: at each of its changes, never besides. @param {string} id */
@@ -85,22 +104,26 @@ class JobPage extends Base {
       }
       const told = await ask(`/api/jobs/${id}/explain`).catch(() => null);
       if (id !== this.id) return;
-      Object.assign(this, { job, events, sentences: told?.sentences ?? [] });
+      Object.assign(this, { job, events, sentences: told?.sentences ?? [], error: "" });
       this.requestUpdate();
     } catch (error) {
-      this.fail(error);
+      this.fail(id, error);
     }
   }
 
-  /** @param {any} error */
-  fail(error) {
+  /**
+   * @param {string} id
+   * @param {any} error
+   */
+  fail(id, error) {
+    if (id !== this.id) return;
     this.error = error.message;
     this.requestUpdate();
   }
 
   render() {
-    if (this.error) return html`<p role="alert">${this.error}</p>`;
     const { job } = this;
+    if (!job && this.error) return html`<p role="alert">${this.error}</p>`;
     if (!job) return html`<p class="empty" role="status">Loading.</p>`;
     const address = webAddress(job.url);
     return html`
@@ -111,6 +134,7 @@ class JobPage extends Base {
           <span class="state" data-state=${job.state}>${job.state}</span>
           ${this.acts(job)}
         </header>
+        ${this.error ? html`<p role="alert">As last read: ${this.error}</p>` : nothing}
         ${job.error ? html`<p role="alert"><strong>${job.error.code}</strong> ${job.error.message}</p>` : nothing}
         ${job.progress
           ? html`<p>

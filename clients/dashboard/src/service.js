@@ -13,12 +13,16 @@ async function redeemLink() {
   const code = new URLSearchParams(location.hash.slice(1)).get("code");
   if (!code) return;
   history.replaceState(null, "", location.pathname + location.search);
-  const answer = await fetch("/api/sessions/link", {
-    method: "POST",
-    headers: { "Content-Type": "application/json" },
-    body: JSON.stringify({ code }),
-  });
-  if (answer.ok) keepToken((await answer.json()).token);
+  try {
+    const answer = await fetch("/api/sessions/link", {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify({ code }),
+    });
+    if (answer.ok) keepToken((await answer.json()).token);
+  } catch {
+    // Nobody answered: the page says how to sign in otherwise.
+  }
 }
 
 /** All tabs of the dashboard are one principal's: the token is kept for the browser, not for the tab. @param {string} token */

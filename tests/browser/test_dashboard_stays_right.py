@@ -1,0 +1,131 @@
+"""
+The dashboard when things do not go straight: what was asked for is refused or comes late, and people go back and forth.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from playwright.async_api import expect
+
+from tests.browser.conftest import until
+from tests.browser.test_dashboard import browser_of, dashboard, operator
+
+if TYPE_CHECKING:
+    from tests.browser.conftest import Stage
+
+
+async def test_a_list_that_was_filtered_away_is_back_at_its_top(stage: Stage) -> None:
+    """
+    After it had been scrolled far down, found empty, and asked for again.
+    """
+    jobs = [{"kind": "work", "owner": "user:u", "title": f"job {number}"} for number in range(400)]
+    assert 200 == (await stage.world.backend.post("/api/jobs/batch", {"jobs": jobs})).status
+    page = await operator(stage)
+    await expect(page.locator(".rows [role=row]").first).to_be_visible()
+    await page.locator(".rows").evaluate("(rows) => { rows.scrollTop = 15_000; }")
+    await until(page, "() => !document.querySelector('.rows [aria-rowindex=\"2\"]')")
+
+    await page.get_by_label("Find").fill("nothing is called this")
+    await expect(page.get_by_text("No active job is like that")).to_be_visible()
+    await page.get_by_label("Find").fill("")
+
+    await expect(page.locator('.rows [aria-rowindex="2"]')).to_be_visible()
+
+
+async def test_a_place_that_there_is_not_is_asked_for_once(stage: Stage) -> None:
+    """
+    However much happens meanwhile; no list of another moment is shown for it, and back at the present all is well.
+    """
+    context = await browser_of(stage, stage.world.operator.token)
+    page = await dashboard(stage, context)
+    stage.errors.clear()
+    await page.evaluate("() => { history.pushState(null, '', '?at=nonsense'); dispatchEvent(new Event('popstate')); }")
+    await expect(page.get_by_role("alert")).to_be_visible()
+    stage.front.forget()
+
+    for number in range(3):
+        await stage.world.guest.made(title=f"job {number}")
+        await expect(page.get_by_role("status").first).to_contain_text(f"{number + 1} active")
+    asked = stage.front.asked.total()
+    await page.keyboard.press("Escape")
+
+    assert 0 == asked
+    await expect(page.get_by_role("alert")).to_have_count(0)
+    await expect(page.get_by_role("link", name="job 0")).to_be_visible()
+    stage.errors.clear()
+
+
+async def test_going_back_shows_the_filter_that_was(stage: Stage) -> None:
+    """
+    In the list and in what is chosen.
+    """
+    for kind in ("x-post", "page"):
+        await stage.world.guest.made(title=f"a {kind}", kind=kind)
+    page = await operator(stage)
+    kind = page.get_by_label("Kind")
+    await kind.select_option("page")
+    await kind.select_option("x-post")
+
+    await page.go_back()
+    await expect(kind).to_have_value("page")
+    await page.go_back()
+
+    await expect(kind).to_have_value("")
+    await expect(page.get_by_role("link", name="a x-post")).to_be_visible()
+
+
+async def test_a_jobs_page_that_could_not_be_read_is_right_after_the_next_change(stage: Stage) -> None:
+    """
+    What is known stays in sight meanwhile.
+    """
+    job = await stage.world.guest.made(title="one")
+    page = await operator(stage, f"?job={job['id']}")
+    await expect(page.locator(".timeline strong")).to_have_text(["created"])
+    await page.route("**/api/jobs/*", lambda route: route.abort())
+    grant = await stage.world.worker.claim()
+    await expect(page.get_by_role("alert")).to_be_visible()
+    kept = await page.locator(".timeline strong").count()
+    await page.unroute("**/api/jobs/*")
+
+    await stage.world.worker.complete(grant)
+
+    await expect(page.locator(".timeline strong")).to_have_text(["created", "started", "completed"])
+    await expect(page.get_by_role("alert")).to_have_count(0)
+    assert 1 == kept
+    stage.errors[:] = [error for error in stage.errors if "ERR_FAILED" not in error]
+
+
+async def test_what_was_done_leaves_the_keyboard_somewhere(stage: Stage) -> None:
+    """
+    The button that opened the dialog is of no use any more; whoever has no mouse goes on from the list.
+    """
+    for title in ("one", "two"):
+        await stage.world.guest.made(title=title)
+    page = await operator(stage)
+    await page.get_by_label("Choose one").check()
+    await page.get_by_role("button", name="Cancel or clean up 1").click()
+
+    await page.get_by_role("dialog").get_by_role("button", name="Cancel it").click()
+
+    await expect(page.get_by_role("dialog")).to_have_count(0)
+    await expect(page.get_by_role("button", name="Cancel or clean up")).to_be_disabled()
+    await expect(page.get_by_label("Rows")).to_be_focused()
+
+
+async def test_charts_that_are_left_open_go_on(stage: Stage) -> None:
+    """
+    What happens ten minutes later is ten steps further, and not added to the step that was the last.
+    """
+    page = await operator(stage, "?view=charts")
+    await expect(page.get_by_role("img", name="Jobs a minute")).to_be_visible()
+    before = await page.evaluate("() => document.querySelector('job-charts').stats.steps.at(-1).at")
+    await page.evaluate("() => { const now = Date.now; Date.now = () => now() + 600_000; }")
+
+    await stage.world.guest.made()
+
+    steps = "document.querySelector('job-charts').stats.steps"
+    await until(page, f"() => {steps}.at(-1).events['job.created'] === 1")
+    after, count = await page.evaluate(f"() => [{steps}.at(-1).at, {steps}.length]")
+    assert before < after
+    assert 60 <= count <= 61
