@@ -63,15 +63,15 @@ async def test_going_back_shows_the_filter_that_was(stage: Stage) -> None:
     for kind in ("x-post", "page"):
         await stage.world.guest.made(title=f"a {kind}", kind=kind)
     page = await operator(stage)
-    kind = page.get_by_label("Kind")
-    await kind.select_option("page")
-    await kind.select_option("x-post")
+    chosen = page.get_by_label("Kind")
+    await chosen.select_option("page")
+    await chosen.select_option("x-post")
 
     await page.go_back()
-    await expect(kind).to_have_value("page")
+    await expect(chosen).to_have_value("page")
     await page.go_back()
 
-    await expect(kind).to_have_value("")
+    await expect(chosen).to_have_value("")
     await expect(page.get_by_role("link", name="a x-post")).to_be_visible()
 
 
