@@ -5,6 +5,7 @@
  */
 
 import { html, nothing } from "lit";
+import { live } from "lit/directives/live.js";
 import { repeat } from "lit/directives/repeat.js";
 import { openActs } from "./acts.js";
 import { Base } from "./base.js";
@@ -136,7 +137,7 @@ class ActiveJobs extends Base {
             type="search"
             list="names"
             placeholder="title, URL, key, id, owner"
-            .value=${this.place.q ?? ""}
+            .value=${live(this.place.q ?? "")}
             @input=${(/** @type {any} */ { target }) => go({ q: target.value }, { replace: true })}
         /></label>
         <datalist id="names">${jobs.slice(0, 30).map((job) => html`<option value=${nameOf(job)}></option>`)}</datalist>
@@ -144,12 +145,12 @@ class ActiveJobs extends Base {
           (field) => html`<label
             >${field[0].toUpperCase() + field.slice(1)}
             <select @change=${(/** @type {any} */ { target }) => go({ [field]: target.value })}>
-              <option value="" .selected=${!this.place[field]}>any</option>
+              <option value="" .selected=${live(!this.place[field])}>any</option>
               ${[...withChosen(present[field], this.place[field])]
                 .sort()
                 .map(
                   ([value, count]) =>
-                    html`<option value=${value} .selected=${this.place[field] === value}>${value} (${count})</option>`,
+                    html`<option value=${value} .selected=${live(this.place[field] === value)}>${value} (${count})</option>`,
                 )}
             </select></label
           >`,
@@ -177,7 +178,7 @@ class ActiveJobs extends Base {
             type="range"
             min="1"
             max=${head}
-            .value=${this.place.at ?? String(head)}
+            .value=${live(this.place.at ?? String(head))}
             @focus=${this.readHead}
             @pointerdown=${this.readHead}
             @change=${(/** @type {any} */ { target }) => go({ at: Number(target.value) >= head ? null : target.value })}
@@ -244,7 +245,7 @@ class ActiveJobs extends Base {
           ><input
             type="checkbox"
             aria-label="Choose ${nameOf(job)}"
-            .checked=${this.chosen.has(job.id)}
+            .checked=${live(this.chosen.has(job.id))}
             @change=${() => this.choose(job.id)}
         /></span>
         <span role="cell" class="state" data-state=${job.state}>${job.state}</span>
