@@ -74,6 +74,9 @@ class Metrics:
     def _declare_streams(self) -> None:
         self.streams_open = self._gauge("streams_open", "Streams that are connected.")
         self.streams_opened = self._counter("streams_opened", "Streams begun, by transport.", "transport")
+        self.duplicates_avoided = self._counter(
+            "duplicates_avoided", "Requests for a job that were given one that there was, by reason.", "reason"
+        )
         self.resets = self._counter("stream_resets", "Cursors that could not be resumed, by reason.", "reason")
         self.byes = self._counter("stream_byes", "Streams told to go, by reason.", "reason")
         self.stalls = self._counter("stream_stalls", "Streams cut because nobody read them.")

@@ -71,6 +71,7 @@ class Interval(Struct):
     events: Counter[str] = field(default_factory=Counter)
     waits: Lengths = field(default_factory=Lengths)
     runs: Lengths = field(default_factory=Lengths)
+    avoided: int = 0
 
     def add(self, change: Change) -> None:
         """*change* happened."""
@@ -86,6 +87,7 @@ class Interval(Struct):
         self.events.update(other.events)
         self.waits.merge(other.waits)
         self.runs.merge(other.runs)
+        self.avoided += other.avoided
 
 
 class Tally:
@@ -105,6 +107,11 @@ class Tally:
         """*changes* were committed, now or before. Cost: about 3 µs each."""
         self._seconds.add(changes)
         self._minutes.add(changes)
+
+    def avoid(self, now: Micros) -> None:
+        """A request for a job was given one that there was: a duplicate less. No event says so."""
+        self._seconds.at(now).avoided += 1
+        self._minutes.at(now).avoided += 1
 
     def steps(self, now: Micros, window_s: int, *, step_s: int) -> list[tuple[Micros, Interval]]:
         """
@@ -136,13 +143,14 @@ class _Intervals:
 
     def add(self, changes: Iterable[Change]) -> None:
         for change in changes:
-            number = change.event.at // (self._length_s * SECOND_US)
-            if number <= self._newest - self._count:
-                continue
-            interval = self._by_number.get(number)
-            if interval is None:
-                interval = self._begin(number)
-            interval.add(change)
+            if change.event.at // (self._length_s * SECOND_US) > self._newest - self._count:
+                self.at(change.event.at).add(change)
+
+    def at(self, moment: Micros) -> Interval:
+        """The interval that *moment* is in; one that is not too old."""
+        number = moment // (self._length_s * SECOND_US)
+        interval = self._by_number.get(number)
+        return self._begin(number) if interval is None else interval
 
     def between(self, begin_s: int, end_s: int) -> Interval:
         """All that happened in the intervals from one moment to before another."""

@@ -102,7 +102,9 @@ def _default_step_s(window_s: int) -> int:
 
 
 def _shown(begins_at: int, interval: Interval) -> StatsStep:
-    return StatsStep(rfc3339(begins_at), dict(interval.events), _lengths(interval.waits), _lengths(interval.runs))
+    return StatsStep(
+        rfc3339(begins_at), dict(interval.events), interval.avoided, _lengths(interval.waits), _lengths(interval.runs)
+    )
 
 
 def _lengths(lengths: Lengths) -> LengthsShown:

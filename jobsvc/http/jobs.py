@@ -185,12 +185,16 @@ def _check_guest(call: Call, body: bodies.CreateBody, terms: Terms) -> None:
 
 
 def create_answer(service: Service, answer: Answer) -> CreateAnswer:
-    """What a create says of *answer*."""
+    """What a create says of *answer*; a duplicate that it avoided is counted."""
     job = answer.job
+    reason = _REASON_OF_OUTCOME.get(answer.outcome)
+    if reason is not None and not answer.replayed:
+        service.tally.avoid(service.clock.now())
+        service.metrics.duplicates_avoided.labels(reason).inc()
     return CreateAnswer(
         job=job_resource(job, lease_expires_at=service.ledger.lease_of(job)),
         deduplicated=answer.outcome != "created",
-        dedup_reason=_REASON_OF_OUTCOME.get(answer.outcome),
+        dedup_reason=reason,
         input_differs=answer.input_differs,
         cursor=service.feed.cursor(answer.position),
         links=Links(f"/api/jobs/{job.id}", f"/api/jobs/{job.id}/events", f"/api/stream?job={job.id}"),

@@ -251,6 +251,7 @@ class StatsStep(Struct, frozen=True):
 
     at: Moment
     events: dict[str, int]
+    avoided: Annotated[Count, Meta(description="Requests for a job that were given one that there was.")]
     waits: LengthsShown
     runs: LengthsShown
 

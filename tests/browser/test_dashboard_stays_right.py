@@ -129,3 +129,15 @@ async def test_charts_that_are_left_open_go_on(stage: Stage) -> None:
     after, count = await page.evaluate(f"() => [{steps}.at(-1).at, {steps}.length]")
     assert before < after
     assert 60 <= count <= 61
+
+
+async def test_charts_show_the_duplicates_that_were_avoided(stage: Stage) -> None:
+    """
+    A second request for the same work is one.
+    """
+    for _ in range(2):
+        await stage.world.guest.post("/api/jobs", {"kind": "x-post", "key": "one"})
+
+    page = await operator(stage, "?view=charts")
+
+    await expect(page.get_by_role("img", name="Duplicates avoided a minute: at last avoided 1")).to_be_visible()

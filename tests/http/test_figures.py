@@ -70,6 +70,25 @@ async def test_who_waits_for_work_is_counted_by_kind(world: World) -> None:
     assert {"page": 2, "post": 1, "any": 1} == shown["waiting_for"]
 
 
+async def test_stats_count_the_duplicates_that_were_avoided(world: World) -> None:
+    """
+    Each request that was given a job that there was counts once, and one that is repeated under its key not again.
+    """
+    await world.guest.made(kind="x-post", key="one")
+    for idempotency_key in ("a", "b", "b"):
+        headers = {"Idempotency-Key": idempotency_key}
+        await world.guest.post("/api/jobs", {"kind": "x-post", "key": "one"}, headers=headers)
+    body = {"kind": "x-post", "key": "one", "owner": world.guest.owner}
+    await world.backend.post("/api/jobs/batch", {"jobs": [body]})
+
+    stats = (await world.viewer.get("/api/stats", window_s=60, step_s=10)).body
+    metrics = (await world.viewer.get("/metrics")).content.decode()
+
+    assert 3 == stats["total"]["avoided"]
+    assert 3 == sum(step["avoided"] for step in stats["steps"])
+    assert 'jobsvc_duplicates_avoided_total{reason="active"} 3.0' in metrics
+
+
 async def test_stats_count_what_happened_in_each_step(world: World) -> None:
     """
     Events by type where they fell, and how long jobs waited and ran; the steps add up to the total.

@@ -102,6 +102,7 @@ class Charts extends Base {
       ink,
       values: steps.map((/** @type {any} */ { events }) => events[type] ?? 0),
     }));
+    const avoided = [{ name: "avoided", ink: "--accent", values: steps.map((/** @type {any} */ step) => step.avoided) }];
     const lengths = (/** @type {"waits" | "runs"} */ of) => [
       { name: "half within", ink: "--accent", values: steps.map((/** @type {any} */ step) => (step[of].count ? step[of].p50_s : null)) },
       { name: "95 % within", ink: "--busy", values: steps.map((/** @type {any} */ step) => (step[of].count ? step[of].p95_s : null)) },
@@ -110,6 +111,10 @@ class Charts extends Base {
       <section>
         <h2>Jobs a minute</h2>
         <time-plot name="Jobs a minute" .times=${times} .lines=${lines}></time-plot>
+      </section>
+      <section>
+        <h2>Duplicates avoided a minute</h2>
+        <time-plot name="Duplicates avoided a minute" .times=${times} .lines=${avoided}></time-plot>
       </section>
       <section>
         <h2>Wait for a worker</h2>
@@ -190,7 +195,7 @@ class Charts extends Base {
 function newest(steps, now) {
   const none = { count: 0 };
   for (let last = steps.at(-1); last && now - Date.parse(last.at) >= STEP_S * 1_000; last = steps.at(-1)) {
-    steps.push({ at: new Date(Date.parse(last.at) + STEP_S * 1_000).toISOString(), events: {}, waits: none, runs: none });
+    steps.push({ at: new Date(Date.parse(last.at) + STEP_S * 1_000).toISOString(), events: {}, avoided: 0, waits: none, runs: none });
     steps.shift();
   }
   return steps.at(-1);
