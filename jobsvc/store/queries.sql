@@ -72,6 +72,10 @@ ALTER TABLE {table} RENAME TO {table}_before;
 -- The shadow has the name of the view.
 ALTER TABLE {table}_shadow RENAME TO {table};
 
+-- name: has_live_after
+-- Whether any event above a position is not archived.
+SELECT EXISTS (SELECT 1 FROM events WHERE position > :after);
+
 -- name: has_table
 -- Whether there is that table.
 SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = :name;

@@ -26,6 +26,7 @@ from jobsvc.store.sqlite_reads import (
     unpacked,
     view_rows,
 )
+from jobsvc.store.sqlite_segments import select_through
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -182,12 +183,23 @@ def _swap(raw: RawConnection, view: ViewName, *, built_to: int) -> bytes | None:
     """
     None once swapped; else a page of what came after *built_to*, and nothing was changed.
     """
-    if select_head(raw).position != built_to:
+    if not _is_whole(raw, built_to):
         parameters = {"after": built_to, "until": POSITION_MAX, "limit": ROWS_PER_PAGE_MAX}
         return select_page(raw, "events_of_log", parameters=parameters)[0]
     raw.execute(block("set_aside", table=view))
     raw.execute(block("swap_table", table=view))
     return None
+
+
+def _is_whole(raw: RawConnection, built_to: int) -> bool:
+    """
+    True if nothing that a view is made of stands above *built_to*: it is the head, or all from there on is archived.
+    """
+    head = select_head(raw).position
+    if head == built_to:
+        return True
+    is_archived = head == select_through(raw)
+    return is_archived and not raw.execute(block("has_live_after"), {"after": built_to}).fetchall()[0][0]
 
 
 def _swap_rows(raw: RawConnection, beside: str, projection: str) -> None:

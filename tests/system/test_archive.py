@@ -167,3 +167,16 @@ async def test_segments_are_guarded(log: Path) -> None:
 
 def _execute(raw: RawConnection, *, sql: str) -> None:
     raw.execute(sql)
+
+
+async def test_a_view_is_made_anew_though_the_end_of_the_log_is_archived(log: Path) -> None:
+    """
+    Each of them, where the newest events are those of a job that ended: what is live is folded, and verify agrees.
+    """
+    await archived(log)
+    views = ("active", "keys", "history", "counts")
+
+    exits = [(await said("rebuild", view, "--database", str(log))).exit_code for view in views]
+
+    assert [0, 0, 0, 0] == exits
+    assert [] == (await verified(log)).findings
