@@ -318,6 +318,34 @@ async def test_another_log_behind_the_same_name(wild: Wild, tmp_path: Path) -> N
     assert 0 == await wild.agrees(page)
 
 
+async def test_a_cursor_below_what_is_archived(wild: Wild) -> None:
+    """
+    A page that was away for longer than the log goes back begins anew, with no ghost of what ended meanwhile.
+    """
+    context = await wild.guest()
+    page = await wild.tab(context)
+    await save(page, "ends meanwhile")
+    wild.front.mode = "unavailable"
+    wild.front.cut()
+    await wild.work(context)
+    await context.request.post(f"{wild.process.url}/api/jobs", data={"kind": "x-post", "key": "new"})
+    operator = {"Authorization": f"Bearer {token('operator', 'olga')}"}
+    archive = f"{wild.process.url}/api/operator/archive"
+    async with asyncio.timeout(10):
+        # Nothing goes before every projection has it.
+        while not (await (await context.request.post(archive, headers=operator, data={"older_than_s": 0})).json())[
+            "jobs"
+        ]:
+            await asyncio.sleep(0.05)
+    wild.front.mode = "through"
+
+    count = await wild.agrees(page)
+
+    streams = await (await context.request.get(f"{wild.process.url}/api/streams", headers=operator)).json()
+    assert 1 == count
+    assert {"too-old": 1} == streams["resets"]
+
+
 async def test_a_proxy_that_buffers(wild: Wild) -> None:
     """
     Where no stream comes through, long polls do, and the page says that it is so.
