@@ -19,7 +19,13 @@ if TYPE_CHECKING:
 
 _MOMENT: Final = "2026-11-24T06:46:39.000000Z"
 _LENGTHS: Final = {"count": 2, "mean_s": 0.25, "p50_s": 0.2, "p95_s": 0.4, "max_s": 0.4}
-_STEP: Final = {"at": _MOMENT, "events": {"job.started": 2, "job.completed": 2}, "waits": _LENGTHS, "runs": _LENGTHS}
+_STEP: Final = {
+    "at": _MOMENT,
+    "events": {"job.started": 2, "job.completed": 2},
+    "avoided": 1,
+    "waits": _LENGTHS,
+    "runs": _LENGTHS,
+}
 _TEXT: Final = {"schema": {"type": "string"}}
 
 
