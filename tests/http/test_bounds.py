@@ -528,7 +528,6 @@ async def test_an_owner_with_a_thousand_jobs_does_not_keep_others_from_the_worke
     assert late["id"] in {grant.id for grant in grants}
 
 
-@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="the kernel has no such timeout")
 async def test_an_answer_that_nobody_reads_is_not_kept(start: Starter) -> None:
     """
     A caller that asks for much and takes none of it is cut; until then the answer lies in our memory.
