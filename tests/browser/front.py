@@ -38,6 +38,8 @@ class Front:
         asked: Requests to the service by method and path, since the last ``forget``.
         streams: Streams that are open through it now.
         answers: Set while what is written to the service is answered; else it is done, and nobody hears of it.
+        fails: Answers what begins with this path, where it is any, with an error of its own.
+        holds: Keeps what begins with this path, where it is any, waiting until ``heal``.
     """
 
     def __init__(self, service: str) -> None:
@@ -48,6 +50,9 @@ class Front:
         self.streams = 0
         self.answers = asyncio.Event()
         self.answers.set()
+        self.fails = ""
+        self.holds = ""
+        self._healed = asyncio.Event()
         self._upstreams: set[asyncio.Task[object]] = set()
         self._session = aiohttp.ClientSession(auto_decompress=False, timeout=aiohttp.ClientTimeout(total=None))
 
@@ -56,6 +61,14 @@ class Front:
         Nothing was asked yet.
         """
         self.asked.clear()
+
+    def heal(self) -> None:
+        """
+        Nothing fails or waits any more.
+        """
+        self.mode, self.fails, self.holds = "through", "", ""
+        self._healed.set()
+        self._healed = asyncio.Event()
 
     def cut(self) -> None:
         """
@@ -86,6 +99,10 @@ class Front:
         self.asked[f"{request.method} {request.path}"] += 1
         if self.mode == "unavailable":
             return web.Response(status=503)
+        if self.holds and request.path.startswith(self.holds):
+            await self._healed.wait()
+        if self.fails and request.path.startswith(self.fails):
+            return web.Response(status=500)
         task = asyncio.current_task()
         assert task is not None
         self._upstreams.add(task)

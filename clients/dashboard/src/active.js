@@ -12,6 +12,7 @@ import { Base } from "./base.js";
 import { choices, FIELDS, filtered } from "./filters.js";
 import { addressOf, follow, go } from "./place.js";
 import { ask, client, role } from "./service.js";
+import { loading, trouble, whenBack } from "./states.js";
 import { age, nameOf, ownerKind } from "./words.js";
 
 /** @typedef {import("../../browser/src/jobs.js").Job} Job */
@@ -19,6 +20,7 @@ import { age, nameOf, ownerKind } from "./words.js";
 const ROW_PX = 44;
 const BEYOND = 8;
 const PAGE = 1_000;
+const NOTHING = "No job is active. What ends leaves this list by itself.";
 
 class ActiveJobs extends Base {
   static properties = { place: { attribute: false } };
@@ -37,7 +39,8 @@ class ActiveJobs extends Base {
     /** @type {symbol | undefined} */
     this.asked = undefined;
     this.head = 0;
-    this.error = "";
+    /** @type {unknown} Why it could not be read. */
+    this.error = null;
     this.scrolled = 0;
     this.height = 600;
     this.now = Date.now();
@@ -46,6 +49,10 @@ class ActiveJobs extends Base {
   connectedCallback() {
     super.connectedCallback();
     this.end = client.subscribe(() => this.requestUpdate());
+    this.leave = whenBack(() => {
+      this.readHead();
+      if (this.error) this.travel();
+    });
     this.ticking = setInterval(() => this.requestUpdate(), 1_000);
     this.onKey = (/** @type {KeyboardEvent} */ event) => {
       if (event.key === "Escape" && this.place.at && !document.querySelector("dialog[open]")) go({ at: null });
@@ -57,6 +64,7 @@ class ActiveJobs extends Base {
   disconnectedCallback() {
     super.disconnectedCallback();
     this.end?.();
+    this.leave?.();
     clearInterval(this.ticking);
     if (this.onKey) removeEventListener("keydown", this.onKey);
   }
@@ -79,20 +87,21 @@ class ActiveJobs extends Base {
     if (at === this.at) return;
     // Once for each place, however often the page is drawn meanwhile: what was refused is not asked for again and again.
     this.at = at;
-    this.asked = undefined;
-    this.past = null;
-    this.error = "";
-    if (at) this.travel(at);
+    this.travel();
   }
 
-  /** The list as of *position*; the newest that was asked for counts. @param {string} position */
-  async travel(position) {
+  /** The list as of the position that stands in the address; the newest that was asked for counts. */
+  async travel() {
     const asked = (this.asked = Symbol());
+    this.past = null;
+    this.error = null;
+    this.requestUpdate();
+    if (!this.at) return;
     /** @type {Job[]} */
     const jobs = [];
     try {
       for (let after = ""; ; ) {
-        const page = await ask(`/api/jobs/active?as_of=${encodeURIComponent(position)}&limit=${PAGE}${after && `&after=${after}`}`);
+        const page = await ask(`/api/jobs/active?as_of=${encodeURIComponent(this.at)}&limit=${PAGE}${after && `&after=${after}`}`);
         if (asked !== this.asked) return;
         jobs.push(...page.jobs);
         if (!page.next) break;
@@ -101,7 +110,7 @@ class ActiveJobs extends Base {
       this.past = jobs;
     } catch (error) {
       if (asked !== this.asked) return;
-      this.error = /** @type {Error} */ (error).message;
+      this.error = error;
     }
     this.requestUpdate();
   }
@@ -118,7 +127,7 @@ class ActiveJobs extends Base {
     return html`
       <h1 class="out-of-sight">Active jobs</h1>
       ${this.tools(source, jobs)} ${this.slider()}
-      ${this.error ? html`<p role="alert">${this.error}</p>` : nothing} ${this.table(jobs, source.length)}
+      ${this.error ? trouble("The list as of then", this.error, () => this.travel()) : this.table(jobs, source.length)}
     `;
   }
 
@@ -155,7 +164,7 @@ class ActiveJobs extends Base {
             </select></label
           >`,
         )}
-        <button type="button" aria-pressed=${this.held ? "true" : "false"} ?disabled=${Boolean(this.place.at)} @click=${this.hold}>
+        <button type="button" aria-pressed=${this.held ? "true" : "false"} ?disabled=${Boolean(this.place.at) || !client.ready()} @click=${this.hold}>
           ${this.held ? "Go on" : "Pause"}
         </button>
         ${role() === "operator" && !this.place.at
@@ -168,8 +177,9 @@ class ActiveJobs extends Base {
   }
 
   slider() {
-    const head = Math.max(this.head, Number(this.place.at ?? 0));
-    if (!head) return nothing;
+    // A link may name a moment instead of a position: it is as good, though it has no place on the slider.
+    const head = Math.max(this.head, Number(this.place.at) || 0);
+    if (!head && !this.place.at) return nothing;
     return html`
       <div class="slider">
         <label
@@ -184,7 +194,7 @@ class ActiveJobs extends Base {
             @change=${(/** @type {any} */ { target }) => go({ at: Number(target.value) >= head ? null : target.value })}
           />
         </label>
-        <output>${this.place.at ? `as of ${this.place.at} of ${head}` : "now"}</output>
+        <output>${this.place.at ? `as of ${this.place.at}${head ? ` of ${head}` : ""}` : "now"}</output>
         ${this.place.at
           ? html`<button type="button" @click=${() => go({ at: null })}>Back to live <kbd>Esc</kbd></button>`
           : nothing}
@@ -197,11 +207,10 @@ class ActiveJobs extends Base {
    * @param {number} all
    */
   table(jobs, all) {
-    if (this.error) return nothing;
-    if (this.place.at ? !this.past : !client.ready()) return html`<p class="empty" role="status">Loading.</p>`;
+    if (this.place.at ? !this.past : !client.ready()) return loading();
     if (!jobs.length) {
       return html`<p class="empty">
-        ${all ? "No active job is like that." : "No job is active. What ends leaves this list by itself."}
+        ${all ? "No active job is like that." : this.place.at ? "No job was active then." : NOTHING}
       </p>`;
     }
     const first = Math.max(0, Math.floor(this.scrolled / ROW_PX) - BEYOND);

@@ -6,7 +6,8 @@ import { Base } from "./base.js";
 import "./charts.js";
 import "./job.js";
 import { addressOf, follow, onMove, where } from "./place.js";
-import { client, forgetToken, keepToken, role, token } from "./service.js";
+import { client, forgetToken, keepToken, linkRefused, role, token } from "./service.js";
+import { clock } from "./words.js";
 
 const VIEWS = /** @type {const} */ ([
   ["", "Active jobs"],
@@ -26,8 +27,16 @@ const SAID = /** @type {Record<string, string>} */ ({
 class Dashboard extends Base {
   constructor() {
     super();
+    /** @type {string | null} Since when the service is away. */
+    this.awaySince = null;
     onMove(() => this.requestUpdate());
-    client.subscribe(() => this.requestUpdate());
+    client.subscribe(() => this.see());
+  }
+
+  see() {
+    if (client.status().state !== "offline") this.awaySince = null;
+    else this.awaySince ??= new Date().toISOString();
+    this.requestUpdate();
   }
 
   render() {
@@ -53,8 +62,28 @@ class Dashboard extends Base {
         </p>
         ${token() ? html`<button class="quiet" @click=${this.signOut}>Sign out</button>` : nothing}
       </header>
+      ${signedOut ? nothing : this.notice(state)}
       <main id="main" tabindex="-1">${signedOut ? this.signIn(state) : this.view(place)}</main>
     `;
+  }
+
+  /** What is not as it should be with the stream, and what comes of it. @param {string} state */
+  notice(state) {
+    if (state === "offline") {
+      return html`<p role="alert" class="notice">
+        ${client.ready()
+          ? `Offline since ${clock(this.awaySince)}. What is shown is as it was then.`
+          : "The service does not answer. See whether it runs."}
+        This page goes on by itself as soon as it is back.
+      </p>`;
+    }
+    if (state === "superseded") {
+      return html`<p role="alert" class="notice">
+        You have the service open in more places than you may, and this one was the oldest: nothing moves here.
+        <button @click=${() => client.signedIn()}>Go on here</button>
+      </p>`;
+    }
+    return nothing;
   }
 
   /** @param {Record<string, string>} place */
@@ -69,7 +98,7 @@ class Dashboard extends Base {
     return html`
       <form class="sign-in" @submit=${this.take}>
         <h1>Sign in</h1>
-        ${state === "denied" ? html`<p role="alert">This token may not watch jobs.</p>` : nothing}
+        ${refusal(state)}
         <p>
           Open the link that <code>jobsvc serve</code> printed, or paste the token of a viewer or operator:
           <code>jobsvc token viewer</code>.
@@ -97,4 +126,12 @@ class Dashboard extends Base {
     return role() === "operator";
   }
 }
+/** Why one who tried is not signed in. @param {string} state */
+function refusal(state) {
+  if (linkRefused) return html`<p role="alert">This link was used before, or is too old: each is good once, for ten minutes.</p>`;
+  if (!token()) return nothing;
+  if (state === "denied") return html`<p role="alert">This token may not watch jobs.</p>`;
+  return html`<p role="alert">Your token is not believed: it has run out, or was made with another secret.</p>`;
+}
+
 customElements.define("job-dashboard", Dashboard);

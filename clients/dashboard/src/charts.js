@@ -8,6 +8,7 @@ import { html, nothing } from "lit";
 import { Base } from "./base.js";
 import "./plot.js";
 import { act, ask, client, role } from "./service.js";
+import { loading, trouble, whenBack, why } from "./states.js";
 
 /** @typedef {import("../../browser/src/jobs.js").Job} Job */
 
@@ -32,22 +33,29 @@ class Charts extends Base {
     this.projections = [];
     /** @type {any} */
     this.health = null;
-    this.error = "";
+    this.examining = false;
+    /** @type {unknown} Why the doctor could not be asked. */
+    this.unseen = null;
+    /** @type {unknown} Why the charts could not be read. */
+    this.error = null;
   }
 
   connectedCallback() {
     super.connectedCallback();
     this.end = client.subscribe(({ changed }) => this.count(changed));
+    this.leave = whenBack(() => this.read());
     this.read();
   }
 
   disconnectedCallback() {
     super.disconnectedCallback();
     this.end?.();
+    this.leave?.();
   }
 
   async read() {
-    this.error = "";
+    this.error = null;
+    this.requestUpdate();
     try {
       const [stats, streams, { projections }] = await Promise.all([
         ask(`/api/stats?window_s=${WINDOW_S}&step_s=${STEP_S}`),
@@ -56,17 +64,20 @@ class Charts extends Base {
       ]);
       Object.assign(this, { stats, streams, projections });
     } catch (error) {
-      this.error = /** @type {Error} */ (error).message;
+      this.error = error;
     }
     this.requestUpdate();
   }
 
   async examine() {
+    Object.assign(this, { examining: true, unseen: null });
+    this.requestUpdate();
     try {
       this.health = await act("/api/operator/doctor", {});
     } catch (error) {
-      this.error = /** @type {Error} */ (error).message;
+      this.unseen = error;
     }
+    this.examining = false;
     this.requestUpdate();
   }
 
@@ -85,10 +96,10 @@ class Charts extends Base {
   render() {
     return html`
       <h1>Charts <button @click=${this.read}>Read again</button></h1>
-      ${this.error ? html`<p role="alert">${this.error}</p>` : nothing}
+      ${this.error ? trouble("The charts", this.error, () => this.read()) : nothing}
       <div class="charts">
-        ${this.stats ? this.flows(this.stats) : html`<p class="empty" role="status">Loading.</p>`}
-        ${this.workers()} ${this.streams ? this.standing(this.streams) : nothing}
+        ${this.stats ? this.flows(this.stats) : this.error ? nothing : loading()}
+        ${client.ready() ? this.workers() : nothing} ${this.streams ? this.standing(this.streams) : nothing}
         ${this.projections.length ? this.views() : nothing} ${role() === "operator" ? this.doctor() : nothing}
       </div>
     `;
@@ -143,7 +154,7 @@ class Charts extends Base {
   standing({ open, by_state, by_transport, lag_max, resets, cuts, streams }) {
     return html`<section>
       <h2>Streams</h2>
-      <p><span class="figure">${open}</span> open, ${said(by_state)}; ${said(by_transport)}</p>
+      <p><span class="figure">${open}</span> open${open ? `, ${said(by_state)}; ${said(by_transport)}` : ""}</p>
       <p>The furthest behind by ${lag_max} events. Cut for not reading: ${cuts}. Begun anew: ${said(resets) || "none"}.</p>
       ${table(
         ["Whose", "How", "State", "Behind"],
@@ -168,7 +179,8 @@ class Charts extends Base {
     const wrong = checks.filter(({ ok }) => !ok);
     return html`<section>
       <h2>Doctor</h2>
-      <button @click=${this.examine}>Examine</button>
+      <button ?disabled=${this.examining} @click=${this.examine}>${this.examining ? "Examining" : "Examine"}</button>
+      ${this.unseen ? html`<p role="alert">Nothing could be examined. ${why(this.unseen)} Examine again when it does.</p>` : nothing}
       ${this.health
         ? html`${wrong.length
               ? html`<ul role="alert">

@@ -5,6 +5,7 @@ import { openActs } from "./acts.js";
 import { Base } from "./base.js";
 import { addressOf, follow } from "./place.js";
 import { ask, client, role } from "./service.js";
+import { loading, trouble, whenBack, why } from "./states.js";
 import { clock, nameOf, pretty, span, webAddress } from "./words.js";
 
 /** @typedef {import("../../browser/src/jobs.js").Job} Job */
@@ -47,14 +48,21 @@ class JobPage extends Base {
     this.events = [];
     /** @type {{sentence: string, positions: number[]}[]} */
     this.sentences = [];
-    this.error = "";
+    /** @type {any} Why it could not be read. */
+    this.error = null;
     this.stale = "";
     this.reading = false;
+  }
+
+  connectedCallback() {
+    super.connectedCallback();
+    this.leave = whenBack(() => this.error && this.changed(this.id));
   }
 
   disconnectedCallback() {
     super.disconnectedCallback();
     this.end?.();
+    this.leave?.();
   }
 
   /** @param {Map<string, unknown>} changed */
@@ -64,11 +72,13 @@ class JobPage extends Base {
     this.job = null;
     this.events = [];
     this.sentences = [];
-    this.error = "";
+    this.error = null;
     const { id } = this;
+    // At once, and not only when the stream is there; of what the stream then tells, what is known is not read again.
+    this.changed(id);
     this.end = client.watch(
       id,
-      () => this.changed(id),
+      ({ version }) => version > (this.job?.version ?? 0) && this.changed(id),
       (error) => this.fail(id, error),
     );
   }
@@ -104,7 +114,7 @@ class JobPage extends Base {
       }
       const told = await ask(`/api/jobs/${id}/explain`).catch(() => null);
       if (id !== this.id) return;
-      Object.assign(this, { job, events, sentences: told?.sentences ?? [], error: "" });
+      Object.assign(this, { job, events, sentences: told?.sentences ?? [], error: null });
       this.requestUpdate();
     } catch (error) {
       this.fail(id, error);
@@ -117,24 +127,24 @@ class JobPage extends Base {
    */
   fail(id, error) {
     if (id !== this.id) return;
-    this.error = error.message;
+    this.error = error;
     this.requestUpdate();
   }
 
   render() {
     const { job } = this;
-    if (!job && this.error) return html`<p role="alert">${this.error}</p>`;
-    if (!job) return html`<p class="empty" role="status">Loading.</p>`;
+    const back = html`<p><a href=${addressOf({ job: null })} @click=${follow}>All active jobs</a></p>`;
+    if (!job) return html`${back} ${this.error ? trouble("This job", this.error, () => this.changed(this.id)) : loading()}`;
     const address = webAddress(job.url);
     return html`
       <article class="job-page">
-        <p><a href=${addressOf({ job: null })} @click=${follow}>All active jobs</a></p>
+        ${back}
         <header>
           <h1>${address ? html`<a href=${address} target="_blank" rel="noopener noreferrer nofollow">${nameOf(job)}</a>` : nameOf(job)}</h1>
           <span class="state" data-state=${job.state}>${job.state}</span>
           ${this.acts(job)}
         </header>
-        ${this.error ? html`<p role="alert">As last read: ${this.error}</p>` : nothing}
+        ${this.error ? html`<p role="alert">As last read. ${why(this.error)}</p>` : nothing}
         ${job.error ? html`<p role="alert"><strong>${job.error.code}</strong> ${job.error.message}</p>` : nothing}
         ${job.progress
           ? html`<p>

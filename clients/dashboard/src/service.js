@@ -8,6 +8,9 @@ import { createClient } from "/client/v1/jobsvc.js";
 
 const PLACE = "jobsvc.dashboard.token";
 
+/** True if one came by a link that the service did not take. */
+export let linkRefused = false;
+
 /** The token of the link that `jobsvc serve` printed: its code stands in the fragment, and is good once. */
 async function redeemLink() {
   const code = new URLSearchParams(location.hash.slice(1)).get("code");
@@ -20,6 +23,7 @@ async function redeemLink() {
       body: JSON.stringify({ code }),
     });
     if (answer.ok) keepToken((await answer.json()).token);
+    else linkRefused = true;
   } catch {
     // Nobody answered: the page says how to sign in otherwise.
   }

@@ -1,0 +1,286 @@
+"""
+Every page of the dashboard in every state that it can be in: each says how it is, and what one can do about it.
+
+What is looked at in a state is looked at light and dark, wide and narrow, with axe-core. One service and one browser
+serve all of these tests; each leaves no active job behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Locator, Page, ViewportSize, expect
+
+from tests.browser.conftest import Stage, staged
+from tests.browser.test_dashboard import browser_of, dashboard, faults
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from playwright.async_api import BrowserContext
+
+    from tests.http.client import JSON
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+WIDE: Final[ViewportSize] = {"width": 1280, "height": 800}
+NARROW: Final[ViewportSize] = {"width": 360, "height": 700}
+OWN_WORDS: Final = "Failed to load resource"
+"""
+What Chromium itself writes to the console about an answer that is an error.
+"""
+
+
+@dataclass(frozen=True)
+class Place:
+    """
+    A page of the dashboard.
+
+    Attributes:
+        query: Its address, with what has to be known of a job in it.
+        reads: The path that it cannot do without.
+        shows: Something that is there once the page knows what it shows.
+    """
+
+    query: str
+    reads: str
+    shows: Callable[[Page], Locator]
+
+
+PLACES: Final = {
+    "active": Place("", "/api/stream", lambda page: page.get_by_role("link", name="one")),
+    "past": Place("?at={position}", "/api/jobs/active", lambda page: page.get_by_role("link", name="one")),
+    "job": Place("?job={id}", "/api/jobs/", lambda page: page.get_by_role("heading", name="What happened")),
+    "charts": Place("?view=charts", "/api/stats", lambda page: page.get_by_role("img", name="Jobs a minute")),
+}
+every_place: Final = pytest.mark.parametrize("name", PLACES)
+
+
+class House:
+    """
+    The stage, and an operator's browser on it.
+    """
+
+    def __init__(self, stage: Stage, context: BrowserContext) -> None:
+        self.stage = stage
+        self.world = stage.world
+        self.front = stage.front
+        self.context = context
+
+    async def made(self, **fields: object) -> JSON:
+        """
+        A job that is called *one*.
+        """
+        return await self.world.guest.made(**{"title": "one"} | fields)
+
+    async def page(self, name: str, job: JSON, *, live: bool = True) -> Page:
+        """
+        That page, of *job* where it is one job's.
+        """
+        return await dashboard(self.stage, self.context, PLACES[name].query.format(**job), live=live)
+
+    async def cancel_all(self) -> None:
+        """
+        No job is active.
+        """
+        for job in (await self.world.operator.get("/api/jobs/active", limit=1_000)).body["jobs"]:
+            answer = await self.world.operator.post(f"/api/jobs/{job['id']}/cancel", {"force": True})
+            assert 200 == answer.status
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def built(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
+    """
+    The one stage of these tests.
+    """
+    async with staged(tmp_path_factory.mktemp("states") / "jobs.db") as made:
+        yield made
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def house(built: Stage) -> AsyncIterator[House]:
+    """
+    A house with no active job in it; what pages wrote to their consoles as errors was Chromium's own about answers.
+    """
+    built.errors.clear()
+    async with signed_in(built) as made:
+        yield made
+        built.front.heal()
+        await made.cancel_all()
+    assert [] == [error for error in built.errors if not error.startswith(OWN_WORDS)]
+
+
+@asynccontextmanager
+async def signed_in(stage: Stage) -> AsyncIterator[House]:
+    """
+    An operator's browser.
+    """
+    context = await browser_of(stage, stage.world.operator.token)
+    try:
+        yield House(stage, context)
+    finally:
+        await context.close()
+
+
+async def sound(page: Page) -> None:
+    """
+    Nothing is seriously wrong with the page for anybody, or cut off, in any scheme and width.
+    """
+    wrong = []
+    for viewport in (NARROW, WIDE):
+        await page.set_viewport_size(viewport)
+        assert await page.evaluate("() => document.documentElement.scrollWidth <= innerWidth"), viewport
+        for scheme in ("dark", "light"):
+            await page.emulate_media(color_scheme=scheme)
+            wrong += [f"{viewport['width']} {scheme}: {fault}" for fault in await faults(page)]
+    assert [] == wrong
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("active", "No job is active."),
+        ("past", "No job was active then."),
+        ("charts", "Nobody holds a job."),
+    ],
+)
+async def test_a_page_with_nothing_on_it_says_so(house: House, name: str, said: str) -> None:
+    """
+    In words of its own.
+    """
+    job = await house.made()
+    await house.cancel_all()
+
+    page = await house.page(name, job | {"position": await house.world.position()})
+
+    await expect(page.get_by_text(said)).to_be_visible()
+    await sound(page)
+
+
+async def test_a_job_to_which_nothing_happened_has_nothing_else_on_its_page(house: House) -> None:
+    """
+    That it was made, and no heading or fold without a thing under it.
+    """
+    page = await house.page("job", await house.made())
+
+    await expect(page.locator(".timeline strong")).to_have_text(["created"])
+    await expect(page.locator("main details, main progress")).to_have_count(0)
+    await sound(page)
+
+
+@every_place
+async def test_a_page_says_that_it_is_loading_until_it_knows(house: House, name: str) -> None:
+    """
+    And shows nothing meanwhile that it only supposes.
+    """
+    job = await house.made()
+    house.front.holds = "/api/"
+    page = await house.page(name, job, live=False)
+    loading = page.locator("main [role=status]")
+    await expect(loading.first).to_have_text("Loading.")
+    await expect(page.get_by_text("Nobody holds a job.")).to_have_count(0)
+    await sound(page)
+
+    house.front.heal()
+
+    await expect(PLACES[name].shows(page)).to_be_visible()
+    await expect(loading).to_have_count(0)
+
+
+@pytest.mark.parametrize(
+    ("name", "moves"),
+    [
+        ("active", lambda page: page.get_by_role("row", name="one").get_by_text("running")),
+        ("job", lambda page: page.locator(".timeline strong").get_by_text("started")),
+        ("charts", lambda page: page.get_by_role("table").get_by_role("row", name="hands 1")),
+    ],
+)
+async def test_a_page_moves_with_what_happens(house: House, name: str, moves: Callable[[Page], Locator]) -> None:
+    """
+    With no reload.
+    """
+    page = await house.page(name, await house.made())
+    await expect(PLACES[name].shows(page)).to_be_visible()
+
+    await house.world.worker.claim(worker="hands")
+
+    await expect(moves(page)).to_be_visible()
+    await sound(page)
+
+
+async def test_what_was_stays_as_it_was(house: House) -> None:
+    """
+    Whatever happens now.
+    """
+    page = await house.page("past", await house.made())
+    await expect(page.get_by_role("row", name="one").get_by_text("queued")).to_be_visible()
+
+    await house.world.worker.claim()
+    await house.made(title="two")
+    await expect(page.get_by_role("status").first).to_contain_text("2 active")
+
+    await expect(page.get_by_role("row", name="one").get_by_text("queued")).to_be_visible()
+    await expect(page.get_by_role("link", name="two")).to_have_count(0)
+    await sound(page)
+
+
+@every_place
+async def test_a_page_whose_stream_is_cut_says_so_and_goes_on_by_itself(house: House, name: str) -> None:
+    """
+    What is known stays in sight, with since when; what was missed is there when the service is back.
+    """
+    page = await house.page(name, await house.made())
+    await expect(PLACES[name].shows(page)).to_be_visible()
+
+    house.front.mode = "unavailable"
+    house.front.cut()
+    await expect(page.get_by_role("alert")).to_contain_text("Offline since")
+    await expect(PLACES[name].shows(page)).to_be_visible()
+    await sound(page)
+    await house.made(title="two")
+    house.front.heal()
+
+    await expect(page.get_by_role("status").first).to_contain_text("live, 2 active", timeout=15_000)
+    await expect(page.get_by_role("alert")).to_have_count(0)
+
+
+@every_place
+async def test_a_page_that_finds_no_service_says_so_and_goes_on_by_itself(house: House, name: str) -> None:
+    """
+    No page is left loading for ever, or with an error that has passed.
+    """
+    job = await house.made()
+    house.front.fails = "/api/"
+    page = await house.page(name, job, live=False)
+    await expect(page.get_by_role("alert").first).to_contain_text("The service does not answer")
+    await expect(page.get_by_text("Loading.")).to_have_count(0)
+    await sound(page)
+
+    house.front.heal()
+
+    await expect(PLACES[name].shows(page)).to_be_visible(timeout=15_000)
+    await expect(page.get_by_role("alert")).to_have_count(0)
+
+
+@pytest.mark.parametrize("name", ["past", "job", "charts"])
+async def test_a_page_that_could_not_be_read_can_be_read_again(house: House, name: str) -> None:
+    """
+    It says what was wrong, and has a button for it.
+    """
+    job = await house.made()
+    house.front.fails = PLACES[name].reads
+    page = await house.page(name, job)
+    await expect(page.get_by_role("alert")).to_contain_text("could not")
+    await expect(page.get_by_text("Loading.")).to_have_count(0)
+    await sound(page)
+
+    house.front.heal()
+    await page.get_by_role("button", name="Try again").click()
+
+    await expect(PLACES[name].shows(page)).to_be_visible()
+    await expect(page.get_by_role("alert")).to_have_count(0)
