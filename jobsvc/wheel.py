@@ -2,7 +2,8 @@
 The timer wheel: everyone who is to be woken some time, in buckets of one tick, with one timer for all of them.
 
 A connection that waits costs an entry in a bucket, not a timer of its own: twenty thousand idle streams are one timer.
-Being late by up to a tick is the price. (Source: Varghese and Lauck, Hashed and Hierarchical Timing Wheels, 1987.)
+Being late by up to a tick is the price, and what time it is, it says to the tick too. (Source: Varghese
+and Lauck, Hashed and Hierarchical Timing Wheels, 1987.)
 """
 
 from __future__ import annotations
@@ -44,10 +45,20 @@ class Wheel:
     def __init__(self, slices: Slices, *, tick_s: float) -> None:
         self._slices = slices
         self._tick_s = tick_s
-        self._buckets: dict[int, tuple[int, set[Timed]]] = {}
-        """Each with its slot: the one number for all who stand there, not a number each."""
+        self._buckets: dict[int, tuple[int, dict[Timed, None]]] = {}
+        """Each with its slot: the one number for all who stand there, not a number each. A dict is half of a set."""
         self._slots: list[int] = []
         self._timer: asyncio.TimerHandle | None = None
+        self._now_s = 0.0
+
+    def now_s(self) -> float:
+        """
+        The loop's time, or up to a tick later: one and the same number for all who ask, and may keep it, within a tick.
+        """
+        now_s = asyncio.get_running_loop().time()
+        if now_s > self._now_s:
+            self._now_s = (int(now_s / self._tick_s) + 1) * self._tick_s
+        return self._now_s
 
     def put(self, one: Timed, due_s: float) -> None:
         """
@@ -59,12 +70,12 @@ class Wheel:
         self.drop(one)
         bucket = self._buckets.get(slot)
         if bucket is None:
-            bucket = self._buckets[slot] = (slot, set())
+            bucket = self._buckets[slot] = (slot, {})
             heappush(self._slots, slot)
             if self._slots[0] == slot:
                 self._schedule()
         one.slot, standing = bucket
-        standing.add(one)
+        standing[one] = None
 
     def drop(self, one: Timed) -> None:
         """
@@ -72,7 +83,7 @@ class Wheel:
         """
         bucket = self._buckets.get(one.slot)
         if bucket is not None:
-            bucket[1].discard(one)
+            bucket[1].pop(one, None)
         one.slot = UNSET
 
     def stop(self) -> None:
@@ -99,7 +110,7 @@ class Wheel:
         self._schedule()
 
     @staticmethod
-    def _wake(slot: int, bucket: set[Timed]) -> Iterator[None]:
+    def _wake(slot: int, bucket: dict[Timed, None]) -> Iterator[None]:
         for one in bucket:
             # Another's turn may have dropped it or put it elsewhere since the bucket was taken out.
             if one.slot == slot:

@@ -3,8 +3,8 @@ One connection to a stream, from hello to bye: what it is told, in which order, 
 
 The same life for server-sent events, lines of JSON and a long poll; only form and sink differ. It is a state and a
 position, driven from outside: by room to write, by news, by time. ``LIFE`` is the table of what is done in each state;
-a slow reader stays where it is, and nothing is kept for it but its position. A cursor that cannot be served is told in
-band. What must never live here: a task, a socket, or who may see what.
+a slow reader stays where it is, and nothing is kept for it but its position. What comes before what happens is
+beginning.py's. What must never live here: a task, a socket, or who may see what.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Literal, Protocol
 
-from msgspec import Raw, Struct
+from msgspec import Struct
 
 from jobsvc.clock import Clock
 from jobsvc.domain.moments import SECOND_US, rfc3339
 from jobsvc.feed import Feed
-from jobsvc.framing import Frame, parse_cursor
+from jobsvc.framing import Frame
+from jobsvc.http.beginning import BEGUN, Beginning, resume_at, snapshot_parts
 from jobsvc.http.catching_up import CatchingUp
 from jobsvc.ledger import Ledger
 from jobsvc.resource import encode, job_resource
@@ -28,7 +29,7 @@ from jobsvc.telemetry import log_failure
 from jobsvc.wheel import UNSET, Wheel
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from jobsvc.channel import Channel, Scope
     from jobsvc.domain.job import Job
@@ -42,8 +43,6 @@ Opening, in the snapshot, catching up from the ring, while a page of the store i
 One that has no room lags, whichever of the first five it is in.
 """
 
-_SNAPSHOT_OVERHEAD: Final = 256
-_REQUESTED_CHARACTERS: Final = 64
 _LINGER_S: Final = 2.0
 """How long the last bytes of a connection that is over have to reach the reader."""
 _SPREAD: Final = 0.2
@@ -104,6 +103,16 @@ class Around(Struct, frozen=True):
     left: Callable[[Connection], None]
     stalled: Callable[[Connection], None]
 
+    def begin(self, scope: Scope, single: Job | None, after: str | None) -> tuple[int, Beginning]:
+        """Where one begins who joined in this turn and asked for what came after *after*, and with what."""
+        position, reset = resume_at(after, self.feed)
+        if position is not None:
+            return position, Beginning(single)
+        jobs = self.feed.snapshot(scope) if single is None else [single]
+        cursor, bytes_max = self.feed.cursor(self.feed.position), self.settings.snapshot_part_bytes_max
+        parts = snapshot_parts(jobs, self.ledger, cursor=cursor, bytes_max=bytes_max)
+        return self.feed.position, Beginning(single, reset=reset, parts=parts)
+
 
 class Connection:
     """
@@ -114,27 +123,22 @@ class Connection:
         position: Everything in scope up to here was written.
         state: What it does next; see `State`.
         farewell: Why it is to go, once somebody decided that.
-        reset: Why it could not resume, if it asked to and could not.
         slot: The wheel's.
     """
 
     __slots__ = (
         "_around",
         "_began_s",
-        "_is_placed",
+        "_beginning",
         "_last_position",
         "_moving",
-        "_parts",
-        "_single",
         "_sink",
         "_touched_s",
         "_untaken_before",
-        "_was_ready",
         "bearer",
         "channel",
         "farewell",
         "position",
-        "reset",
         "slot",
         "state",
     )
@@ -164,24 +168,16 @@ class Connection:
         """
         self._around = around
         self._sink = sink
-        self._single = single
-        self._parts: Iterator[bytes] | None = None
         self._untaken_before = 0
         self._last_position = 0
         self._moving = False
-        self._was_ready = False
         self.bearer = bearer
         self.farewell: str | None = None
         self.state: State = "opening"
         self.slot = UNSET
-        self._began_s = self._touched_s = around.loop.time()
+        self._began_s = self._touched_s = around.wheel.now_s()
         self.channel: Channel = around.feed.join(scope, form, self)
-        position, reason = _resume_at(after, around.feed)
-        self.reset = reason and {"reason": reason, "requested": _shown(after or "")}
-        self.position = around.feed.position if position is None else position
-        self._is_placed = position is not None
-        if position is None:
-            self._parts = self._snapshot(around.feed.snapshot(scope) if single is None else [single])
+        self.position, self._beginning = around.begin(scope, single, after)
         self._set_timer()
 
     # What moves it
@@ -289,20 +285,19 @@ class Connection:
             return "bye"
         if self.reset:
             self._say(Frame("reset", encode(self.reset)), news=True)
-        return "catching_up" if self._parts is None else "snapshot"
+        return "catching_up" if self._beginning.is_placed else "snapshot"
 
     def _next_part(self) -> State:
-        part = None if self._parts is None or self._goes_at_once() else next(self._parts, None)
-        if part is not None:
-            self._write(part, news=True)
-            return "snapshot"
         if self._goes_at_once():
             return "bye"
-        self._parts, self._is_placed = None, True
-        if self._single is None or self._single.active:
+        part, single = self._beginning.next_part(), self._beginning.single
+        if part is not None:
+            self._say(part, news=True)
+            return "snapshot"
+        if single is None or single.active:
             return "catching_up"
         self._say_ready()
-        return self._end(self._single)
+        return self._end(single)
 
     def _catch_up(self) -> State:
         """From the ring, a buffer full at a time; the store is asked below it."""
@@ -327,7 +322,7 @@ class Connection:
             return self.state
         if self.farewell is not None:
             return "bye"
-        if not self._was_ready:
+        if not self.caught_up:
             self._say_ready()
         return "live"
 
@@ -350,9 +345,14 @@ class Connection:
     # Its place
 
     @property
+    def reset(self) -> dict[str, str] | None:
+        """Why it could not resume, if it asked to and could not; until it has caught up."""
+        return self._beginning.reset
+
+    @property
     def cursor(self) -> str | None:
         """From where a client goes on, had it seen every frame so far; None: afresh, it was not given its snapshot."""
-        return self._around.feed.cursor(self.place) if self._is_placed else None
+        return self._around.feed.cursor(self.place) if self._beginning.is_placed else None
 
     @property
     def place(self) -> int:
@@ -364,7 +364,7 @@ class Connection:
     @property
     def age_s(self) -> float:
         """How long ago it began."""
-        return self._around.loop.time() - self._began_s
+        return self._around.wheel.now_s() - self._began_s
 
     @property
     def follows(self) -> bool:
@@ -374,7 +374,7 @@ class Connection:
     @property
     def caught_up(self) -> bool:
         """``ready`` was said."""
-        return self._was_ready
+        return self._beginning is BEGUN
 
     @property
     def standing(self) -> str:
@@ -400,7 +400,7 @@ class Connection:
 
     def _leave(self) -> None:
         self.state = "over"
-        self._parts = None
+        self._beginning.drop()
         self._around.feed.leave(self.channel, self)
 
     # Time
@@ -437,24 +437,8 @@ class Connection:
 
     # Frames
 
-    def _snapshot(self, jobs: list[Job]) -> Iterator[bytes]:
-        """The jobs in parts of at most 64 KiB; the id stands on the last, so that a cut snapshot is asked for again."""
-        cursor, room = self._around.feed.cursor(self.position), self._around.settings.snapshot_part_bytes_max
-        part: list[Raw] = []
-        size = _SNAPSHOT_OVERHEAD
-        for job in jobs:
-            lease_expires_at = self._around.ledger.lease_of(job)
-            told = encode(job_resource(job, lease_expires_at=lease_expires_at, brief=True))
-            if part and size + len(told) + 1 > room:
-                yield self._encoded(Frame("snapshot", encode({"jobs": part, "cursor": cursor, "more": True})))
-                part, size = [], _SNAPSHOT_OVERHEAD
-            part.append(Raw(told))
-            size += len(told) + 1
-        last = Frame("snapshot", encode({"jobs": part, "cursor": cursor, "more": False}), id=cursor)
-        yield self._encoded(last)
-
     def _say_ready(self) -> None:
-        self._was_ready = True
+        self._beginning = BEGUN
         cursor = self._around.feed.cursor(self.position)
         self._say(Frame("ready", encode({"cursor": cursor}), id=cursor), news=False)
 
@@ -465,7 +449,7 @@ class Connection:
         return self.channel.form.encode(frame)
 
     def _write(self, content: bytes, *, news: bool) -> None:
-        self._touched_s = self._around.loop.time()
+        self._touched_s = self._around.wheel.now_s()
         self._sink.write(content, news=news)
 
 
@@ -482,30 +466,3 @@ LIFE: Final[dict[State, Callable[[Connection], State] | None]] = {
 What is done in each state as long as there is room; each step says which state comes then. None: somebody else moves it
 on: a page that was read, news, nobody.
 """
-
-
-def is_past_end(job: Job, after: str | None, feed: Feed) -> bool:
-    """True if the job has ended and the cursor *after* has seen it end."""
-    if job.ended_position is None or after is None:
-        return False
-    cursor = parse_cursor(after)
-    return cursor is not None and feed.cursor(cursor.position) == after and job.ended_position <= cursor.position
-
-
-def _resume_at(text: str | None, feed: Feed) -> tuple[int | None, str | None]:
-    """The position to resume after, or none and why not."""
-    if text is None:
-        return None, None
-    cursor = parse_cursor(text)
-    if cursor is None:
-        return None, "malformed"
-    if feed.cursor(cursor.position) != text:
-        return None, "other-epoch"
-    if cursor.position < feed.archived_through:
-        return None, "too-old"
-    return (None, "future") if cursor.position > feed.position else (cursor.position, None)
-
-
-def _shown(requested: str) -> str:
-    """*requested* as it may stand in a frame, whatever bytes the header held."""
-    return requested[:_REQUESTED_CHARACTERS].encode("ascii", "replace").decode("ascii")

@@ -20,9 +20,10 @@ from jobsvc.domain.errors import AccessDenied, InvalidCommand, JobNotFound
 from jobsvc.domain.ids import is_job_id
 from jobsvc.few import Few, each, has, with_one, without
 from jobsvc.framing import LINES, LINES_UNCHUNKED, LONG_POLL, SSE, SSE_UNCHUNKED
+from jobsvc.http.beginning import is_past_end
 from jobsvc.http.call import respond
 from jobsvc.http.catching_up import CatchingUp
-from jobsvc.http.connection import Around, Connection, is_past_end
+from jobsvc.http.connection import Around, Connection
 from jobsvc.http.long_poll import LongPoll
 from jobsvc.http.wire import Streamed, Wire, Written, cut, transport_of
 from jobsvc.resource import encode

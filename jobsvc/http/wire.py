@@ -104,6 +104,10 @@ class Wire(asyncio.Protocol):
 
     # The transport's side
 
+    @staticmethod
+    def data_received(data: bytes) -> None:
+        """Nothing comes of it. Static: a transport keeps what it calls, and a bound method would be one a stream."""
+
     def pause_writing(self) -> None:
         """The reader is behind."""
         self.room = False

@@ -160,3 +160,16 @@ async def test_who_puts_itself_again_when_woken_is_woken_again() -> None:
     await asyncio.sleep(3 * TICK_S)
 
     assert before == len(sleeper.woken_s)
+
+
+async def test_the_time_is_one_number_within_a_tick_and_never_behind() -> None:
+    """
+    Thousands may keep it for the price of one; it is up to a tick ahead, so that nothing counted from it is early.
+    """
+    ours, loop = wheel(), asyncio.get_running_loop()
+    asked: list[tuple[float, float, float]] = []
+    while len({id(now_s) for _, now_s, _ in asked}) < 3:
+        asked.append((loop.time(), ours.now_s(), loop.time()))
+
+    assert all(before <= now_s <= after + TICK_S * 1.000_001 for before, now_s, after in asked)
+    assert len({now_s for _, now_s, _ in asked}) == len({id(now_s) for _, now_s, _ in asked}) < len(asked)
