@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct, json
 
-from jobsvc.domain.decider import Outcome
+from jobsvc.domain.decisions.decision import Outcome
 from jobsvc.domain.errors import InvalidCommand, JobsvcError, Rejected, RejectedWithJob
 from jobsvc.domain.job import Job
 from jobsvc.domain.words import JobId, Micros
@@ -29,7 +29,7 @@ class Answer(Struct, frozen=True, gc=False):
     What became of a command, once it is committed.
 
     Attributes:
-        outcome: See ``decider.Outcome``.
+        outcome: See ``decision.Outcome``.
         job: As it stood right after the command.
         position: A stream resumed from here misses nothing that came after *job*.
         input_differs: The job attached to has another input than was asked for.

@@ -15,7 +15,8 @@ from msgspec import Struct
 from jobsvc.answers import Answer, Grants, MarkRequest, recall, remember
 from jobsvc.clock import SteadyClock
 from jobsvc.domain import commands as c
-from jobsvc.domain.decider import Decision, Situation, decide
+from jobsvc.domain.decider import decide
+from jobsvc.domain.decisions.decision import Decision, Situation
 from jobsvc.domain.errors import (
     IdempotencyKeyReused,
     JobActive,

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from jobsvc.answers import TakenOver
 from jobsvc.domain import commands as c
-from jobsvc.domain.decider import gives_way
+from jobsvc.domain.decisions.owning import gives_way
 from jobsvc.domain.errors import InvalidCommand, Rejected
 from jobsvc.domain.words import JobId, Micros, Principal
 from jobsvc.memory import CLAIMED, HANDOVERS

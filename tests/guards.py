@@ -61,7 +61,7 @@ _LEASE_AS_IT_RUNS: Final = Guard(
 
 GUARDS: Final[dict[str, tuple[Guard, ...]]] = {
     "test_claims.py::test_a_claim_leaves_the_guest_nothing_whatever_was_under_way": (
-        Guard("jobsvc/domain/decider.py", "    if not situation.spent:\n        return\n", "    return\n"),
+        Guard("jobsvc/domain/decisions/creating.py", "    if not situation.spent:\n        return\n", "    return\n"),
         Guard("jobsvc/memory.py", "for guest in stage.spent:", "for guest in ():"),
         Guard("jobsvc/takeovers.py", "if stage.is_spent(work.guest):", "if False:"),
     ),
@@ -98,9 +98,9 @@ GUARDS: Final[dict[str, tuple[Guard, ...]]] = {
     "test_keys.py::test_a_job_is_replaced_or_completed_and_never_both": (
         _DECIDED_ON_WHAT_IS_STAGED,
         Guard(
-            "jobsvc/domain/decider.py",
-            "(ended, _born(command, situation, retry_of=retry_of))",
-            "(_born(command, situation, retry_of=retry_of),)",
+            "jobsvc/domain/decisions/creating.py",
+            "(ended, born(command, situation, retry_of=retry_of))",
+            "(born(command, situation, retry_of=retry_of),)",
         ),
     ),
     "test_keys.py::test_what_is_to_run_after_a_job_is_never_lost": (_DECIDED_ON_WHAT_IS_STAGED,),
@@ -121,7 +121,7 @@ GUARDS: Final[dict[str, tuple[Guard, ...]]] = {
     ),
     "test_keys.py::test_asking_again_for_a_running_job_changes_nothing_of_it": (
         Guard(
-            "jobsvc/domain/decider.py",
+            "jobsvc/domain/decisions/creating.py",
             'return _attach(command, holder, outcome="attached")',
             "return _replace(command, holder, situation=situation)",
         ),
@@ -157,7 +157,7 @@ GUARDS: Final[dict[str, tuple[Guard, ...]]] = {
     ),
     "test_leases.py::test_a_cancel_a_claim_and_a_success_agree_on_one_end": (_DECIDED_ON_WHAT_IS_STAGED,),
     "test_leases.py::test_a_fence_is_not_good_again_after_a_release": (
-        Guard("jobsvc/domain/decider.py", "Released(job.fence + 1,", "Released(job.fence,"),
+        Guard("jobsvc/domain/decisions/working.py", "Released(job.fence + 1,", "Released(job.fence,"),
     ),
     "test_leases.py::test_a_job_that_cannot_be_written_keeps_no_other_from_rescue": (
         Guard("jobsvc/sweeper.py", "await self._bring_singly(commands)", "pass"),

@@ -14,7 +14,8 @@ from msgspec import Raw
 from msgspec.structs import replace
 
 from jobsvc.domain import commands as c
-from jobsvc.domain.decider import Decision, Situation, decide
+from jobsvc.domain.decider import decide
+from jobsvc.domain.decisions.decision import Decision, Situation
 from jobsvc.domain.errors import Rejected
 from jobsvc.domain.events import (
     AttemptFailed,

@@ -8,7 +8,7 @@ from msgspec import Raw
 from msgspec.structs import replace
 
 from jobsvc.domain.commands import Dedup
-from jobsvc.domain.decider import FOLLOWUPS_MAX
+from jobsvc.domain.decisions.creating import FOLLOWUPS_MAX
 from jobsvc.domain.errors import (
     AccessDenied,
     DuplicateActiveJob,

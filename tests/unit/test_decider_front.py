@@ -8,7 +8,7 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from jobsvc.domain import commands as c
-from jobsvc.domain.decider import gives_way
+from jobsvc.domain.decisions.owning import gives_way
 from jobsvc.domain.errors import (
     AccessDenied,
     DuplicateActiveJob,

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobsvc.domain import commands as c
-from jobsvc.domain.decider import Decision, Situation, decide
+from jobsvc.domain.decider import decide
+from jobsvc.domain.decisions.decision import Decision, Situation
 from jobsvc.domain.errors import Rejected
 from jobsvc.domain.events import Event, NewEvent, Submission, Terms
 from jobsvc.domain.ids import RANDOM_BYTES, IdMaker, is_job_id

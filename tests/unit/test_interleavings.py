@@ -13,7 +13,8 @@ from itertools import product
 from typing import TYPE_CHECKING, Final, NamedTuple, get_args
 
 from jobsvc.domain import commands as c
-from jobsvc.domain.decider import Situation, decide
+from jobsvc.domain.decider import decide
+from jobsvc.domain.decisions.decision import Situation
 from jobsvc.domain.errors import Rejected
 from jobsvc.domain.events import Event, Terms
 from jobsvc.domain.job import Job, fold
