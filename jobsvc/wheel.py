@@ -60,6 +60,12 @@ class Wheel:
             self._now_s = (int(now_s / self._tick_s) + 1) * self._tick_s
         return self._now_s
 
+    def since_s(self, moment_s: float) -> float:
+        """
+        How long ago it was that ``now_s`` gave *moment_s*; up to a tick more, and never less.
+        """
+        return asyncio.get_running_loop().time() + self._tick_s - moment_s
+
     def put(self, one: Timed, due_s: float) -> None:
         """
         *one* is woken at *due_s* of the loop's clock, or up to a tick later; no earlier time holds any more.

@@ -363,8 +363,8 @@ class Connection:
 
     @property
     def age_s(self) -> float:
-        """How long ago it began."""
-        return self._around.wheel.now_s() - self._began_s
+        """How long ago it began, to a tick of the wheel."""
+        return self._around.wheel.since_s(self._began_s)
 
     @property
     def follows(self) -> bool:

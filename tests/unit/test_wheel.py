@@ -170,6 +170,9 @@ async def test_the_time_is_one_number_within_a_tick_and_never_behind() -> None:
     asked: list[tuple[float, float, float]] = []
     while len({id(now_s) for _, now_s, _ in asked}) < 3:
         asked.append((loop.time(), ours.now_s(), loop.time()))
+    (before, first, after), *_ = asked
+    least_s, since_s, most_s = loop.time() - after, ours.since_s(first), loop.time() - before
 
+    assert least_s <= since_s <= most_s + TICK_S * 1.000_001
     assert all(before <= now_s <= after + TICK_S * 1.000_001 for before, now_s, after in asked)
     assert len({now_s for _, now_s, _ in asked}) == len({id(now_s) for _, now_s, _ in asked}) < len(asked)
