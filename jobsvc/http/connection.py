@@ -236,8 +236,12 @@ class Connection:
             return
         if self.state == "live":
             self._leave_live()
-        self.farewell, self._last_position = reason, self._around.feed.position
+        self.send_away(reason)
         self.advance()
+
+    def send_away(self, reason: str) -> None:
+        """As ``dismiss``, for one that is moved for the first time after this."""
+        self.farewell, self._last_position = reason, self._around.feed.position
 
     def fail(self, fault: Exception) -> None:
         """It is cut for *fault*, which is ours."""
@@ -280,8 +284,8 @@ class Connection:
             "server_time": rfc3339(now),
         }
         self._say(Frame("hello", encode(told), retry_ms=self._around.retry_ms("hello")), news=False)
-        if self.farewell is not None:
-            # One too many: told to go before it has cost a snapshot.
+        if self._goes_at_once() or (self.farewell is not None and not self._beginning.is_placed):
+            # Told to go before it has cost a snapshot; of what happened one that was claimed is told all the same.
             return "bye"
         if self.reset:
             self._say(Frame("reset", encode(self.reset)), news=True)

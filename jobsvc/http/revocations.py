@@ -73,6 +73,18 @@ class Revocation(Struct, frozen=True):
         return self if self.issued_before is None or self.issued_before >= other.issued_before else other
 
 
+class _Fresh(Struct, frozen=True):
+    """A revocation made here; *until* is the moment of the elapsed clock up to which the store keeps it."""
+
+    until: int
+    revocation: Revocation
+    farewell: str
+
+    def with_another(self, revocation: Revocation, *, until: int) -> _Fresh:
+        """Both at once."""
+        return _Fresh(until, revocation.wider(self.revocation), self.farewell)
+
+
 _ENCODE: Final = msgspec.json.Encoder().encode
 _DECODE: Final = msgspec.json.Decoder(Revocation).decode
 
@@ -100,8 +112,7 @@ class Revocations:
         self._clock = clock
         self._ttl_us = int(ttl_s * SECOND_US)
         self._writing = asyncio.Lock()
-        self._fresh: OrderedDict[str, tuple[int, Revocation]] = OrderedDict()
-        """With the moment of the elapsed clock until which each counts; as long as the store keeps it."""
+        self._fresh: OrderedDict[str, _Fresh] = OrderedDict()
         self.on_revoked: list[Callable[[Revocation, str], None]] = []
 
     async def revoke(self, revocation: Revocation) -> int:
@@ -121,9 +132,11 @@ class Revocations:
 
     def take_effect(self, revocation: Revocation, *, farewell: str = "expired") -> None:
         """A durable *revocation* counts from this turn on: for the bearers that are known, and for open streams."""
-        _, known = self._fresh.get(revocation.whose, (0, revocation))
-        self._fresh[revocation.whose] = (self._clock.elapsed() + self._ttl_us, revocation.wider(known))
-        self._fresh.move_to_end(revocation.whose)
+        until = self._clock.elapsed() + self._ttl_us
+        known = self._fresh.pop(revocation.whose, None)
+        # Of two farewells the first stands: a guest that is revoked after it was claimed is a claimed one.
+        fresh = _Fresh(until, revocation, farewell) if known is None else known.with_another(revocation, until=until)
+        self._fresh[revocation.whose] = fresh
         while len(self._fresh) > _FRESH_MAX:
             self._fresh.popitem(last=False)
         for tell in self.on_revoked:
@@ -145,11 +158,16 @@ class Revocations:
 
     def covered_lately(self, bearer: Bearer) -> bool:
         """True if *bearer* was revoked by this process a while ago: for whoever proved it before and goes on now."""
+        return self.farewell_of(bearer) is not None
+
+    def farewell_of(self, bearer: Bearer) -> str | None:
+        """With which farewell the streams of *bearer* ended if this process revoked it a while ago, else None."""
         if not self._fresh:
-            return False
+            return None
         elapsed = self._clock.elapsed()
         fresh = (self._fresh.get(name) for name in names_of(bearer))
-        return any(each[0] > elapsed and each[1].covers(bearer) for each in fresh if each is not None)
+        covering = (each for each in fresh if each is not None and each.until > elapsed)
+        return next((each.farewell for each in covering if each.revocation.covers(bearer)), None)
 
     async def _look_up(self, keys: Iterable[MarkKey]) -> list[Mark]:
         found = await self._store.look_up(Needs(marks=frozenset(keys)))

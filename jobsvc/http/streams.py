@@ -218,13 +218,14 @@ class Streams:
         if connection.reset:
             self._metrics.resets.labels(connection.reset["reason"]).inc()
         who = connection.bearer.principal.actor
-        if not self._shares.has_room(who):
-            connection.farewell = "overload"
-        if self.draining:
-            connection.farewell = "drain"
-        if self._revocations.covered_lately(connection.bearer):
-            # Between its proof and here.
-            connection.farewell = "expired"
+        # It may have been revoked, or claimed, between its proof and here.
+        farewell = self._revocations.farewell_of(connection.bearer)
+        if farewell is None and self.draining:
+            farewell = "drain"
+        if farewell is None and not self._shares.has_room(who):
+            farewell = "overload"
+        if farewell is not None:
+            connection.send_away(farewell)
         theirs = self._open[who] = with_one(self._open.get(who), connection)
         self._shares.take(who)
         self._empty.clear()

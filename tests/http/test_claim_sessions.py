@@ -1,20 +1,21 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 
 from jobsvc.store.sqlite import SqliteStore
-from tests.http.client import until
+from tests.http.client import Frame, until
 from tests.http.world import started
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from tests.http.client import JSON, Answer, Caller, Frame, Frames
+    from tests.http.client import JSON, Answer, Caller, Frames
     from tests.http.conftest import Starter
     from tests.http.world import World
 
@@ -384,6 +385,49 @@ async def test_a_guest_s_job_stream_and_its_long_poll_are_told_too(world: World)
     assert [("job.owner_changed", job["id"])] == told(seen)
     names = [frame["event"] for frame in (await polled).body["frames"]]
     assert ["job", "bye"] == [name for name in names if name not in {"hello", "ready", "hb"}]
+
+
+async def _claimed_amid_opening(world: World, query: str) -> list[Frame]:
+    """
+    What a guest's stream is told that was proved before the claim and opened after it.
+    """
+    head = f"GET /api/stream{query} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {world.guest.token}\r\n"
+    head += "Accept: application/x-ndjson\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n"
+    host, _, port = world.url.removeprefix("http://").rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(head.encode())
+    assert b"100" in await reader.readuntil(b"\r\n\r\n")
+    await claim(world.user, world.guest)
+    writer.write(b"?")
+    told_of = (await reader.read()).decode()
+    writer.close()
+    lines = [json.loads(line) for line in told_of.split("\r\n") if line.startswith("{")]
+    return [Frame(line["event"], line["data"], line["id"]) for line in lines]
+
+
+async def test_a_stream_that_opens_while_its_guest_is_claimed_is_told_of_the_claim(world: World) -> None:
+    """
+    From its cursor on it is told of each job that moved, and then to go because it was claimed.
+    """
+    jobs = [(await world.guest.made())["id"] for _ in range(3)]
+    cursor = (await world.guest.get("/api/stream", wait_s=1)).body["cursor"]
+
+    frames = await _claimed_amid_opening(world, f"?after={cursor}")
+
+    assert [("job.owner_changed", job_id) for job_id in jobs] == told(frames)
+    assert ["hello", "job", "job", "job", "bye"] == [frame.event for frame in frames]
+    assert {"reason": "claimed"} == frames[-1].data
+
+
+async def test_a_stream_that_begins_after_its_guest_was_claimed_shows_nothing(world: World) -> None:
+    """
+    Without a cursor it would begin after the claim, where nothing is the guest's any more: only why it is to go.
+    """
+    await world.guest.made()
+
+    frames = await _claimed_amid_opening(world, "")
+
+    assert [("hello", None), ("bye", "claimed")] == [(frame.event, frame.data.get("reason")) for frame in frames]
 
 
 async def test_a_guest_that_is_far_behind_misses_nothing_before_it_is_told_to_go(start: Starter) -> None:
