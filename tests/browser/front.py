@@ -67,6 +67,12 @@ class Front:
         Nothing fails or waits any more.
         """
         self.mode, self.fails, self.holds = "through", "", ""
+        self.go_on()
+
+    def go_on(self) -> None:
+        """
+        What was kept waiting goes on.
+        """
         self._healed.set()
         self._healed = asyncio.Event()
 

@@ -1,96 +1,30 @@
 """
 Every page of the dashboard in every state that it can be in: each says how it is, and what one can do about it.
 
-What is looked at in a state is looked at light and dark, wide and narrow, with axe-core. One service and one browser
+What is looked at in a state is looked at narrow and dark, wide and light, with axe-core. One service and one browser
 serve all of these tests; each leaves no active job behind.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Locator, Page, ViewportSize, expect
+from playwright.async_api import expect
 
-from tests.browser.conftest import Stage, staged
-from tests.browser.test_dashboard import browser_of, dashboard, faults
+from tests.browser.conftest import staged
+from tests.browser.house import PLACES, entered, every_place, sound
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
-    from playwright.async_api import BrowserContext
+    from playwright.async_api import Locator, Page
 
-    from tests.http.client import JSON
+    from tests.browser.conftest import Stage
+    from tests.browser.house import House
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-WIDE: Final[ViewportSize] = {"width": 1280, "height": 800}
-NARROW: Final[ViewportSize] = {"width": 360, "height": 700}
-OWN_WORDS: Final = "Failed to load resource"
-"""
-What Chromium itself writes to the console about an answer that is an error.
-"""
-
-
-@dataclass(frozen=True)
-class Place:
-    """
-    A page of the dashboard.
-
-    Attributes:
-        query: Its address, with what has to be known of a job in it.
-        reads: The path that it cannot do without.
-        shows: Something that is there once the page knows what it shows.
-    """
-
-    query: str
-    reads: str
-    shows: Callable[[Page], Locator]
-
-
-PLACES: Final = {
-    "active": Place("", "/api/stream", lambda page: page.get_by_role("link", name="one")),
-    "past": Place("?at={position}", "/api/jobs/active", lambda page: page.get_by_role("link", name="one")),
-    "job": Place("?job={id}", "/api/jobs/", lambda page: page.get_by_role("heading", name="What happened")),
-    "charts": Place("?view=charts", "/api/stats", lambda page: page.get_by_role("img", name="Jobs a minute")),
-}
-every_place: Final = pytest.mark.parametrize("name", PLACES)
-
-
-class House:
-    """
-    The stage, and an operator's browser on it.
-    """
-
-    def __init__(self, stage: Stage, context: BrowserContext) -> None:
-        self.stage = stage
-        self.world = stage.world
-        self.front = stage.front
-        self.context = context
-
-    async def made(self, **fields: object) -> JSON:
-        """
-        A job that is called *one*.
-        """
-        return await self.world.guest.made(**{"title": "one"} | fields)
-
-    async def page(self, name: str, job: JSON, *, live: bool = True) -> Page:
-        """
-        That page, of *job* where it is one job's.
-        """
-        return await dashboard(self.stage, self.context, PLACES[name].query.format(**job), live=live)
-
-    async def cancel_all(self) -> None:
-        """
-        No job is active.
-        """
-        for job in (await self.world.operator.get("/api/jobs/active", limit=1_000)).body["jobs"]:
-            answer = await self.world.operator.post(f"/api/jobs/{job['id']}/cancel", {"force": True})
-            assert 200 == answer.status
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -98,47 +32,18 @@ async def built(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage
     """
     The one stage of these tests.
     """
-    async with staged(tmp_path_factory.mktemp("states") / "jobs.db") as made:
+    async with staged(tmp_path_factory.mktemp("house") / "jobs.db") as made:
         yield made
 
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def house(built: Stage) -> AsyncIterator[House]:
     """
-    A house with no active job in it; what pages wrote to their consoles as errors was Chromium's own about answers.
+    A house with no active job in it.
     """
-    built.errors.clear()
-    async with signed_in(built) as made:
+    async with entered(built) as made:
         yield made
-        built.front.heal()
         await made.cancel_all()
-    assert [] == [error for error in built.errors if not error.startswith(OWN_WORDS)]
-
-
-@asynccontextmanager
-async def signed_in(stage: Stage) -> AsyncIterator[House]:
-    """
-    An operator's browser.
-    """
-    context = await browser_of(stage, stage.world.operator.token)
-    try:
-        yield House(stage, context)
-    finally:
-        await context.close()
-
-
-async def sound(page: Page) -> None:
-    """
-    Nothing is seriously wrong with the page for anybody, or cut off, in any scheme and width.
-    """
-    wrong = []
-    for viewport in (NARROW, WIDE):
-        await page.set_viewport_size(viewport)
-        assert await page.evaluate("() => document.documentElement.scrollWidth <= innerWidth"), viewport
-        for scheme in ("dark", "light"):
-            await page.emulate_media(color_scheme=scheme)
-            wrong += [f"{viewport['width']} {scheme}: {fault}" for fault in await faults(page)]
-    assert [] == wrong
 
 
 @pytest.mark.parametrize(

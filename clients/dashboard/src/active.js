@@ -218,8 +218,15 @@ class ActiveJobs extends Base {
     return html`
       <div class="table" role="table" aria-label="Active jobs" aria-rowcount=${jobs.length + 1}>
         <div class="row head" role="row" aria-rowindex="1">
-          ${["", "State", "Progress", "Job", "Kind", "Owner", "Attempt", "Worker", "Age"].map(
-            (name) => html`<span role="columnheader">${name || html`<span class="out-of-sight">Chosen</span>`}</span>`,
+          <span role="columnheader"
+            ><input
+              type="checkbox"
+              aria-label="Choose all ${jobs.length}"
+              .checked=${live(jobs.every(({ id }) => this.chosen.has(id)))}
+              @change=${(/** @type {any} */ { target }) => this.chooseAll(target.checked ? jobs : [])}
+          /></span>
+          ${["State", "Progress", "Job", "Kind", "Owner", "Attempt", "Worker", "Age"].map(
+            (name) => html`<span role="columnheader">${name}</span>`,
           )}
         </div>
         <div
@@ -303,6 +310,12 @@ class ActiveJobs extends Base {
   /** @param {string} id */
   choose(id) {
     this.chosen.delete(id) || this.chosen.add(id);
+    this.requestUpdate();
+  }
+
+  /** @param {Job[]} jobs */
+  chooseAll(jobs) {
+    this.chosen = new Set(jobs.map(({ id }) => id));
     this.requestUpdate();
   }
 

@@ -4,6 +4,7 @@
 
 import { html, nothing, render } from "lit";
 import { act } from "./service.js";
+import { why } from "./states.js";
 import { nameOf } from "./words.js";
 
 /** @typedef {import("../../browser/src/jobs.js").Job} Job */
@@ -35,12 +36,16 @@ export function openActs(jobs, verbs = ["cancel", "cleanup"]) {
   let reason = "";
   let done = 0;
   let running = false;
-  /** @type {string[]} */
+  /** What is to be done yet. @type {readonly Job[]} */
+  let left = jobs;
+  /** @type {{job: Job, line: string}[]} */
   let refused = [];
 
   const run = async () => {
     running = true;
-    const rest = [...jobs];
+    const rest = [...left];
+    refused = [];
+    draw();
     const one = async () => {
       for (let job = rest.shift(); job; job = rest.shift()) {
         try {
@@ -50,13 +55,14 @@ export function openActs(jobs, verbs = ["cancel", "cleanup"]) {
           });
           done += 1;
         } catch (error) {
-          refused = [...refused, `${nameOf(job)}: ${/** @type {Error} */ (error).message}`];
+          refused.push({ job, line: `${nameOf(job)}: ${why(error)}` });
         }
         draw();
       }
     };
     await Promise.all(Array.from({ length: AT_ONCE }, one));
     running = false;
+    left = refused.map(({ job }) => job);
     if (refused.length) draw();
     else dialog.close();
   };
@@ -90,8 +96,8 @@ export function openActs(jobs, verbs = ["cancel", "cleanup"]) {
                 )}
               </fieldset>`
             : nothing}
-          <p>It touches:</p>
-          <ul>
+          <p id="touches">It touches:</p>
+          <ul tabindex="0" aria-labelledby="touches">
             ${jobs.slice(0, SHOWN).map((job) => html`<li>${nameOf(job)} <small>${job.state}</small></li>`)}
             ${jobs.length > SHOWN ? html`<li>and ${jobs.length - SHOWN} more</li>` : nothing}
           </ul>
@@ -119,16 +125,17 @@ export function openActs(jobs, verbs = ["cancel", "cleanup"]) {
           /></label>
           ${refused.length
             ? html`<div role="alert">
-                <p>${done} done, ${refused.length} refused:</p>
-                <ul>
-                  ${refused.map((line) => html`<li>${line}</li>`)}
+                <p id="undone">${done} done, ${refused.length} not:</p>
+                <ul tabindex="0" aria-labelledby="undone">
+                  ${refused.slice(0, SHOWN).map(({ line }) => html`<li>${line}</li>`)}
+                  ${refused.length > SHOWN ? html`<li>and ${refused.length - SHOWN} more</li>` : nothing}
                 </ul>
               </div>`
             : nothing}
           <menu>
             <button type="button" ?disabled=${running} @click=${() => dialog.close()}>Close</button>
-            <button class=${force ? "danger" : ""} ?disabled=${running || Boolean(refused.length)}>
-              ${running ? `${done} of ${jobs.length}` : `${VERBS[verb].does} ${jobs.length === 1 ? "it" : jobs.length}`}
+            <button class=${force ? "danger" : ""} ?disabled=${running}>
+              ${running ? `${done} of ${jobs.length}` : refused.length ? `Try ${refused.length} again` : begins(verb, jobs)}
             </button>
           </menu>
         </form>
@@ -147,3 +154,9 @@ export function openActs(jobs, verbs = ["cancel", "cleanup"]) {
     });
   });
 }
+
+/**
+ * @param {Verb} verb
+ * @param {readonly Job[]} jobs
+ */
+const begins = (verb, jobs) => `${VERBS[verb].does} ${jobs.length === 1 ? "it" : jobs.length}`;

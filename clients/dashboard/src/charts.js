@@ -14,6 +14,7 @@ import { loading, trouble, whenBack, why } from "./states.js";
 
 const WINDOW_S = 3_600;
 const STEP_S = 60;
+const WORKERS = 20;
 const FLOWS = /** @type {const} */ ([
   ["job.created", "made", "--accent"],
   ["job.completed", "completed", "--good"],
@@ -146,7 +147,8 @@ class Charts extends Base {
     const rows = [...held].sort((one, other) => other[1] - one[1]);
     return html`<section>
       <h2>Workers</h2>
-      ${rows.length ? table(["Worker", "Holds"], rows) : html`<p class="empty">Nobody holds a job.</p>`}
+      ${rows.length ? table(["Worker", "Holds"], rows.slice(0, WORKERS)) : html`<p class="empty">Nobody holds a job.</p>`}
+      ${rows.length > WORKERS ? html`<p>and ${rows.length - WORKERS} more</p>` : nothing}
     </section>`;
   }
 
