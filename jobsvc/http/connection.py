@@ -416,7 +416,9 @@ class Connection:
     def _set_timer(self) -> None:
         now_s = self._around.loop.time()
         wait_s = self._heartbeat_s * (1 - _SPREAD * random.random())  # noqa: S311  # spreads load, hides nothing
-        due_s = min(self._touched_s + wait_s, now_s + self._around.settings.stream_stall_s / 4)
+        # One without room may be long past its heartbeat, and is not to be asked at each tick if it has room now.
+        idle_since_s = self._touched_s if self._sink.room else now_s
+        due_s = min(idle_since_s + wait_s, now_s + self._around.settings.stream_stall_s / 4)
         left_s = (self.bearer.expires_at - self._around.clock.now()) / SECOND_US
         if self.farewell is None:
             due_s = min(due_s, now_s + left_s)

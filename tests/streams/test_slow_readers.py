@@ -37,16 +37,17 @@ ENVIRON: Final = {
 }
 
 
-async def stuck(port: int, *, receives: int = 4_096) -> socket.socket:
+async def stuck(port: int, *, receives: int = 4_096, bearer: str | None = None) -> socket.socket:
     """
-    A connection that asked for a stream and reads nothing of it.
+    A connection that asked for a stream and reads nothing of it; a viewer's unless it has another *bearer*.
     """
+    authorized = AUTHORIZED if bearer is None else f"Authorization: Bearer {bearer}\r\nHost: 127.0.0.1\r\n"
     connection = socket.socket()
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receives)
     connection.setblocking(False)  # noqa: FBT003  # the name that it has
     loop = asyncio.get_running_loop()
     await loop.sock_connect(connection, ("127.0.0.1", port))
-    await loop.sock_sendall(connection, f"GET /api/stream HTTP/1.1\r\n{AUTHORIZED}\r\n".encode())
+    await loop.sock_sendall(connection, f"GET /api/stream HTTP/1.1\r\n{authorized}\r\n".encode())
     return connection
 
 
