@@ -7,7 +7,7 @@ serve all of these tests; each leaves no active job behind.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import pytest
 import pytest_asyncio
@@ -25,6 +25,11 @@ if TYPE_CHECKING:
     from tests.browser.house import House
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+BEFORE_THE_PING_MS: Final = 19_000
+"""
+After that a page asks the worker, which knows nothing of the page's clock, whether it is there.
+"""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -189,3 +194,21 @@ async def test_a_page_that_could_not_be_read_can_be_read_again(house: House, nam
 
     await expect(PLACES[name].shows(page)).to_be_visible()
     await expect(page.get_by_role("alert")).to_have_count(0)
+
+
+async def test_no_page_asks_for_anything_while_nothing_happens(house: House) -> None:
+    """
+    Every timer that a page has set goes off, and the service hears nothing.
+    """
+    job = await house.made()
+    pages = [await house.page(name, job) for name in PLACES]
+    for page, place in zip(pages, PLACES.values(), strict=True):
+        await page.clock.install()
+        await page.reload()
+        await expect(place.shows(page)).to_be_visible()
+    house.front.forget()
+
+    for page in pages:
+        await page.clock.run_for(BEFORE_THE_PING_MS)
+
+    assert {} == dict(house.front.asked)
