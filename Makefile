@@ -83,7 +83,7 @@ chromium:  ## See that there is a Chromium for the tests in the browser, and ins
 			apt-get -qq update && apt-get -qq install -y --no-install-recommends chromium >/dev/null; \
 		else $(BIN)/playwright install chromium; fi; }
 
-screenshots: setup chromium  ## Write the pictures of the dashboard anew, to docs/images
+screenshots: setup chromium $(REACT)  ## Write the pictures of the dashboard anew, to docs/images
 	$(BIN)/python -m tests.browser.screenshots
 
 lint: setup  ## Check style and format
