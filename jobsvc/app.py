@@ -26,6 +26,7 @@ from jobsvc.handovers import Handovers
 from jobsvc.http.acts import Acts
 from jobsvc.http.browsers import Browsers
 from jobsvc.http.edge import dispatching
+from jobsvc.http.gauge import Gauge
 from jobsvc.http.identity import Identity
 from jobsvc.http.limits import Limits as RequestLimits
 from jobsvc.http.revocations import Revocations
@@ -138,6 +139,8 @@ async def running(
     )
     await runner.start()
     ledger.on_commit.append(runner.notice)
+    gauge = Gauge(tally, ledger, streams, runner, every_s=settings.stats_look_s)
+    gauge.start()
     handovers = Handovers(ledger, store, jobs_max=settings.handover_jobs_max)
     ledger.on_spent.append(revocations.note_claimed)
     archiver = Archiver(
@@ -171,16 +174,14 @@ async def running(
             Browsers(settings.allowed_origins),
             acts,
             tally,
+            gauge,
             rounds,
             archiver,
         )
     finally:
         recalling.cancel()
-        await rounds.stop()
-        await acts.stop()
-        await streams.stop()
-        await archiver.stop()
-        await handovers.stop()
+        for stop in (gauge.stop, rounds.stop, acts.stop, streams.stop, archiver.stop, handovers.stop):
+            await stop()
         if provider is not None:
             await provider.stop()
         await runner.stop()

@@ -303,6 +303,9 @@ class Settings:
     stats_recalled_events_max: Annotated[int, Meta(ge=0, le=1_000_000)] = 20_000
     """Of the log's newest events so many are read again at the start, so that the statistics know of them."""
 
+    stats_look_s: Seconds = 5.0
+    """How often the statistics look at how many streams are open, and how far behind streams and projections are."""
+
     handover_wait_max_s: Seconds = 2.0
     """How long the answer to a claim waits for the ended jobs to have moved; the rest follow at once."""
 

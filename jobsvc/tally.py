@@ -1,8 +1,9 @@
 """
 The tally: what happened second by second in the last hour, and minute by minute in the last day.
 
-Told of every commit; when the service starts, of the newest events of the log too. In memory, and bounded however much
-happens: a count for each type of event, and of waits and runs how many there were of about each length.
+Told of every commit; when the service starts, of the newest events of the log too; and every now and then of how many
+streams are open and how far behind who reads along is. In memory, and bounded however much happens: a count for each
+type of event, of waits and runs how many there were of about each length, and the highest of what was looked at.
 """
 
 from __future__ import annotations
@@ -65,13 +66,32 @@ class Lengths(Struct):
         return self.max_us
 
 
+class Levels(Struct):
+    """What stood how high at a moment, or at its highest in a span of time."""
+
+    streams: int = 0
+    stream_lag: int = 0
+    projection_lag: int = 0
+
+    def raise_to(self, other: Levels) -> None:
+        """What stood higher in *other* stands as high here."""
+        self.streams = max(self.streams, other.streams)
+        self.stream_lag = max(self.stream_lag, other.stream_lag)
+        self.projection_lag = max(self.projection_lag, other.projection_lag)
+
+
 class Interval(Struct):
-    """What happened in one span of time: events by type, how long jobs had waited that began, and run that ended."""
+    """
+    What happened in one span of time: events by type, how long jobs had waited that began, and run that ended.
+
+    ``levels`` is None where nobody looked.
+    """
 
     events: Counter[str] = field(default_factory=Counter)
     waits: Lengths = field(default_factory=Lengths)
     runs: Lengths = field(default_factory=Lengths)
     avoided: int = 0
+    levels: Levels | None = None
 
     def add(self, change: Change) -> None:
         """*change* happened."""
@@ -82,12 +102,19 @@ class Interval(Struct):
         elif job.finished_at == event.at and job.started_at is not None:
             self.runs.add(event.at - job.started_at)
 
+    def see(self, levels: Levels) -> None:
+        """*levels* were met."""
+        self.levels = self.levels or Levels()
+        self.levels.raise_to(levels)
+
     def merge(self, other: Interval) -> None:
         """What happened in *other* happened here too."""
         self.events.update(other.events)
         self.waits.merge(other.waits)
         self.runs.merge(other.runs)
         self.avoided += other.avoided
+        if other.levels is not None:
+            self.see(other.levels)
 
 
 class Tally:
@@ -112,6 +139,11 @@ class Tally:
         """A request for a job was given one that there was: a duplicate less. No event says so."""
         self._seconds.at(now).avoided += 1
         self._minutes.at(now).avoided += 1
+
+    def see(self, now: Micros, levels: Levels) -> None:
+        """*levels* were met now. Until somebody looks again, nothing is known."""
+        self._seconds.at(now).see(levels)
+        self._minutes.at(now).see(levels)
 
     def steps(self, now: Micros, window_s: int, *, step_s: int) -> list[tuple[Micros, Interval]]:
         """

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Final
 from jobsvc.domain.errors import InvalidCommand
 from jobsvc.domain.moments import SECOND_US, rfc3339, rfc3339_or_none
 from jobsvc.http.call import respond
-from jobsvc.http.shapes import HeldJob, LengthsShown, StatsAnswer, StatsStep, WorkersAnswer, WorkerShown
+from jobsvc.http.shapes import HeldJob, LengthsShown, LevelsShown, StatsAnswer, StatsStep, WorkersAnswer, WorkerShown
 from jobsvc.resource import encode
-from jobsvc.tally import DAY_S, HOUR_S, MINUTE_S, Interval, Lengths
+from jobsvc.tally import DAY_S, HOUR_S, MINUTE_S, Interval, Lengths, Levels
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -80,6 +80,7 @@ async def stats(call: Call) -> web.Response:
     if window_s > HOUR_S and step_s % MINUTE_S:
         message = "beyond an hour only minutes are kept: step_s is a multiple of 60"
         raise InvalidCommand(message, pointer="/step_s")
+    call.service.gauge.look()
     tally, now = call.service.tally, call.service.ledger.now()
     steps = tally.steps(now, window_s, step_s=step_s)
     together = Interval()
@@ -103,8 +104,17 @@ def _default_step_s(window_s: int) -> int:
 
 def _shown(begins_at: int, interval: Interval) -> StatsStep:
     return StatsStep(
-        rfc3339(begins_at), dict(interval.events), interval.avoided, _lengths(interval.waits), _lengths(interval.runs)
+        at=rfc3339(begins_at),
+        events=dict(interval.events),
+        avoided=interval.avoided,
+        waits=_lengths(interval.waits),
+        runs=_lengths(interval.runs),
+        levels=_levels(interval.levels),
     )
+
+
+def _levels(levels: Levels | None) -> LevelsShown | None:
+    return None if levels is None else LevelsShown(levels.streams, levels.stream_lag, levels.projection_lag)
 
 
 def _lengths(lengths: Lengths) -> LengthsShown:

@@ -14,6 +14,7 @@ from jobsvc.feed import Feed
 from jobsvc.handovers import Handovers
 from jobsvc.http.acts import Acts
 from jobsvc.http.browsers import Browsers
+from jobsvc.http.gauge import Gauge
 from jobsvc.http.identity import Identity
 from jobsvc.http.limits import Limits
 from jobsvc.http.revocations import Revocations
@@ -46,6 +47,7 @@ class Service:
     browsers: Browsers
     acts: Acts
     tally: Tally
+    gauge: Gauge
     rounds: Rounds
     archiver: Archiver
 

@@ -246,6 +246,14 @@ class LengthsShown(Struct, frozen=True):
     max_s: float
 
 
+class LevelsShown(Struct, frozen=True):
+    """The most that was met at any look; lags are in events of the log."""
+
+    streams_max: Annotated[Count, Meta(description="Streams that were open.")]
+    stream_lag_max: Annotated[Count, Meta(description="How far behind the stream was that was furthest behind.")]
+    projection_lag_max: Annotated[Count, Meta(description="The same of the projections that catch up.")]
+
+
 class StatsStep(Struct, frozen=True):
     """What happened from a moment on: events by type, how long jobs had waited that began, and run that ended."""
 
@@ -254,6 +262,10 @@ class StatsStep(Struct, frozen=True):
     avoided: Annotated[Count, Meta(description="Requests for a job that were given one that there was.")]
     waits: LengthsShown
     runs: LengthsShown
+    levels: Annotated[
+        LevelsShown | None,
+        Meta(description="Looked at every few seconds (`stats_look_s`) while the service runs; null where nobody did."),
+    ]
 
 
 class StatsAnswer(Struct, frozen=True):

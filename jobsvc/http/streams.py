@@ -274,6 +274,11 @@ class Streams:
         return [connection for theirs in self._open.values() for connection in each(theirs)]
 
     @property
+    def lag_max(self) -> int:
+        """How many events of the log the stream furthest behind has yet to be told of, whosever they are."""
+        return max((self._feed.position - one.place for one in self.connections), default=0)
+
+    @property
     def freed(self) -> int:
         """How many of them are connections that aiohttp knows nothing of any more."""
         return self._hand_over.freed

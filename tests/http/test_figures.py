@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from jobsvc.domain.moments import parse_rfc3339
+from jobsvc.tally import Interval, Levels
 from tests.http.world import started
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.http.client import JSON
+    from tests.http.conftest import Starter
     from tests.http.world import World
 
 
@@ -109,6 +111,64 @@ async def test_stats_count_what_happened_in_each_step(world: World) -> None:
     assert 12 <= len(stats["steps"]) <= 13
     assert 3 <= sum(1 for step in stats["steps"] if step["events"]) <= 4
     assert 5 == sum(sum(step["events"].values()) for step in stats["steps"])
+
+
+async def test_stats_know_of_streams_that_nobody_asked_about_and_that_are_gone(start: Starter) -> None:
+    """
+    By looks that are taken every now and then; of a time before the service ran nothing is known.
+    """
+    world = await start(stats_look_s=0.01)
+    async with world.guest.stream() as mine, world.stranger.stream() as other:
+        await mine.until("ready")
+        await other.until("ready")
+        async with asyncio.timeout(10):
+            while 2 != _levels(world).streams:  # noqa: ASYNC110  # the looks are taken in this very loop
+                await asyncio.sleep(0)
+    await _as_soon_as(world, "/api/streams", lambda body: body["open"] == 0)
+
+    stats = (await world.viewer.get("/api/stats", window_s=3_600, step_s=60)).body
+
+    assert 2 == stats["total"]["levels"]["streams_max"]
+    assert stats["steps"][0]["levels"] is None
+
+
+def _levels(world: World) -> Levels:
+    """
+    What was met in the last minute, as far as anybody looked.
+    """
+    together = Interval()
+    for _, interval in world.service.tally.steps(world.clock.now(), 60, step_s=60):
+        together.merge(interval)
+    return together.levels or Levels()
+
+
+async def test_stats_know_how_far_behind_streams_and_projections_were(start: Starter) -> None:
+    """
+    In the turn of a commit nobody has been told of it yet.
+    """
+    world = await start(stats_look_s=3_600)
+    async with world.guest.stream() as mine:
+        await mine.until("ready")
+        world.service.ledger.on_commit.append(lambda _: world.service.gauge.look())
+        await world.guest.made()
+        await mine.until("job")
+
+        stats = (await world.viewer.get("/api/stats", window_s=60, step_s=60)).body
+
+    assert {"streams_max": 1, "stream_lag_max": 1, "projection_lag_max": 1} == stats["total"]["levels"]
+
+
+async def test_stats_are_as_of_now_however_seldom_somebody_looks(start: Starter) -> None:
+    """
+    A look is taken for whoever asks: the last step knows of a stream that was opened a moment ago.
+    """
+    world = await start(stats_look_s=3_600)
+    async with world.guest.stream() as mine:
+        await mine.until("ready")
+
+        stats = (await world.viewer.get("/api/stats", window_s=60, step_s=60)).body
+
+    assert 1 == stats["steps"][-1]["levels"]["streams_max"]
 
 
 async def test_a_step_longer_than_the_window_is_one_step(world: World) -> None:

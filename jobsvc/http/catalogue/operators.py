@@ -25,6 +25,7 @@ _STEP: Final = {
     "avoided": 1,
     "waits": _LENGTHS,
     "runs": _LENGTHS,
+    "levels": {"streams_max": 3, "stream_lag_max": 0, "projection_lag_max": 2},
 }
 _TEXT: Final = {"schema": {"type": "string"}}
 
