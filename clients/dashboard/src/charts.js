@@ -39,19 +39,30 @@ class Charts extends Base {
     this.unseen = null;
     /** @type {unknown} Why the charts could not be read. */
     this.error = null;
+    this.asked = false;
   }
 
   connectedCallback() {
     super.connectedCallback();
-    this.end = client.subscribe(({ changed }) => this.count(changed));
+    this.end = client.subscribe(({ changed }) => {
+      this.readOnce();
+      this.count(changed);
+    });
     this.leave = whenBack(() => this.read());
-    this.read();
+    this.readOnce();
   }
 
   disconnectedCallback() {
     super.disconnectedCallback();
     this.end?.();
     this.leave?.();
+  }
+
+  /** Once it is known whether there is a stream: it is one of those that are counted. */
+  readOnce() {
+    if (this.asked || client.status().state === "connecting") return;
+    this.asked = true;
+    this.read();
   }
 
   async read() {
@@ -96,7 +107,11 @@ class Charts extends Base {
 
   render() {
     return html`
-      <h1>Charts <button @click=${this.read}>Read again</button></h1>
+      <header class="heading">
+        <h1>Charts</h1>
+        <span>The last hour</span>
+        <button @click=${this.read}>Read again</button>
+      </header>
       ${this.error ? trouble("The charts", this.error, () => this.read()) : nothing}
       <div class="charts">
         ${this.stats ? this.flows(this.stats) : this.error ? nothing : loading()}
@@ -109,34 +124,34 @@ class Charts extends Base {
   /** @param {any} stats */
   flows({ steps }) {
     const times = steps.map((/** @type {any} */ { at }) => Date.parse(at) / 1000);
-    const lines = FLOWS.map(([type, name, ink]) => ({
-      name,
-      ink,
-      values: steps.map((/** @type {any} */ { events }) => events[type] ?? 0),
-    }));
-    const avoided = [{ name: "avoided", ink: "--accent", values: steps.map((/** @type {any} */ step) => step.avoided) }];
-    const lengths = (/** @type {"waits" | "runs"} */ of) => [
-      { name: "half within", ink: "--accent", values: steps.map((/** @type {any} */ step) => (step[of].count ? step[of].p50_s : null)) },
-      { name: "95 % within", ink: "--busy", values: steps.map((/** @type {any} */ step) => (step[of].count ? step[of].p95_s : null)) },
+    /** @param {string} name @param {string} ink @param {(step: any) => number | null} of */
+    const line = (name, ink, of) => ({ name, ink, values: steps.map(of) });
+    const lengths = (/** @type {"waits" | "runs"} */ which) => [
+      line("half within", "--accent", ({ [which]: { count, p50_s } }) => (count ? p50_s : null)),
+      line("95 % within", "--busy", ({ [which]: { count, p95_s } }) => (count ? p95_s : null)),
     ];
-    return html`
-      <section>
-        <h2>Jobs a minute</h2>
-        <time-plot name="Jobs a minute" .times=${times} .lines=${lines}></time-plot>
-      </section>
-      <section>
-        <h2>Duplicates avoided a minute</h2>
-        <time-plot name="Duplicates avoided a minute" .times=${times} .lines=${avoided}></time-plot>
-      </section>
-      <section>
-        <h2>Wait for a worker</h2>
-        <time-plot name="Wait for a worker" unit=" s" .times=${times} .lines=${lengths("waits")}></time-plot>
-      </section>
-      <section>
-        <h2>Time to the end</h2>
-        <time-plot name="Time to the end" unit=" s" .times=${times} .lines=${lengths("runs")}></time-plot>
-      </section>
-    `;
+    /** @type {[string, string, import("./plot.js").Line[]][]} */
+    const plots = [
+      ["Jobs a minute", "", FLOWS.map(([type, name, ink]) => line(name, ink, ({ events }) => events[type] ?? 0))],
+      ["Duplicates avoided a minute", "", [line("avoided", "--accent", ({ avoided }) => avoided)]],
+      ["Wait for a worker", " s", lengths("waits")],
+      ["Time to the end", " s", lengths("runs")],
+      ["Open streams", "", [line("open", "--accent", ({ levels }) => levels?.streams_max ?? null)]],
+      [
+        "Events behind the log",
+        "",
+        [
+          line("projections", "--accent", ({ levels }) => levels?.projection_lag_max ?? null),
+          line("streams", "--busy", ({ levels }) => levels?.stream_lag_max ?? null),
+        ],
+      ],
+    ];
+    return plots.map(
+      ([name, unit, lines]) => html`<section>
+        <h2>${name}</h2>
+        <time-plot .name=${name} .unit=${unit} .times=${times} .lines=${lines}></time-plot>
+      </section>`,
+    );
   }
 
   /** Who works, out of the active jobs: live without a question. */
@@ -156,7 +171,7 @@ class Charts extends Base {
   standing({ open, by_state, by_transport, lag_max, resets, cuts, streams }) {
     return html`<section>
       <h2>Streams</h2>
-      <p><span class="figure">${open}</span> open${open ? `, ${said(by_state)}; ${said(by_transport)}` : ""}</p>
+      <p><span class="figure">${open}</span> open${[by_state, by_transport].map((counts) => html`<br /><small>${said(counts)}</small>`)}</p>
       <p>The furthest behind by ${lag_max} events. Cut for not reading: ${cuts}. Begun anew: ${said(resets) || "none"}.</p>
       ${table(
         ["Whose", "How", "State", "Behind"],
@@ -209,7 +224,7 @@ class Charts extends Base {
 function newest(steps, now) {
   const none = { count: 0 };
   for (let last = steps.at(-1); last && now - Date.parse(last.at) >= STEP_S * 1_000; last = steps.at(-1)) {
-    steps.push({ at: new Date(Date.parse(last.at) + STEP_S * 1_000).toISOString(), events: {}, avoided: 0, waits: none, runs: none });
+    steps.push({ at: new Date(Date.parse(last.at) + STEP_S * 1_000).toISOString(), events: {}, avoided: 0, waits: none, runs: none, levels: null });
     steps.shift();
   }
   return steps.at(-1);
