@@ -82,11 +82,11 @@ async def test_a_jobs_page_that_could_not_be_read_is_right_after_the_next_change
     job = await stage.world.guest.made(title="one")
     page = await operator(stage, f"?job={job['id']}")
     await expect(page.locator(".timeline strong")).to_have_text(["created"])
-    await page.route("**/api/jobs/*", lambda route: route.abort())
+    await page.route("**/api/jobs/**", lambda route: route.abort())
     grant = await stage.world.worker.claim()
     await expect(page.get_by_role("alert")).to_be_visible()
     kept = await page.locator(".timeline strong").count()
-    await page.unroute("**/api/jobs/*")
+    await page.unroute("**/api/jobs/**")
 
     await stage.world.worker.complete(grant)
 

@@ -79,7 +79,8 @@ async def test_a_job_to_which_nothing_happened_has_nothing_else_on_its_page(hous
     page = await house.page("job", await house.made())
 
     await expect(page.locator(".timeline strong")).to_have_text(["created"])
-    await expect(page.locator("main details, main progress")).to_have_count(0)
+    await expect(page.locator("main summary")).to_have_text(["What happened, in sentences"])
+    await expect(page.locator("main progress")).to_have_count(0)
     await sound(page)
 
 

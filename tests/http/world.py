@@ -123,11 +123,12 @@ class World:
 
 
 @asynccontextmanager
-async def started(database: Path, **settings: JSON) -> AsyncIterator[World]:
+async def started(database: Path, *, ago_s: float = 0, **settings: JSON) -> AsyncIterator[World]:
     """
-    A world on *database* with *settings* of its own.
+    A world on *database* with *settings* of its own, for which it is so long ago.
     """
     clock = MovableClock()
+    clock.advance(-ago_s)
     chosen: dict[str, JSON] = {
         "port": 0,
         "database": str(database),

@@ -3,13 +3,18 @@
 import { html, nothing } from "lit";
 import { openActs } from "./acts.js";
 import { Base } from "./base.js";
+import "./lifeline.js";
 import { addressOf, follow } from "./place.js";
-import { ask, client, role } from "./service.js";
+import { explained, forTheSame, saysTheSame, since, whole } from "./reading.js";
+import { client, role } from "./service.js";
 import { loading, trouble, whenBack, why } from "./states.js";
-import { clock, nameOf, pretty, span, webAddress } from "./words.js";
+import { clock, nameOf, pretty, span, webAddress, withClocks } from "./words.js";
 
 /** @typedef {import("../../browser/src/jobs.js").Job} Job */
-/** @typedef {{position: number, version: number, type: string, at: string, actor: string, data: Record<string, any>}} Happened */
+/** @typedef {import("./lanes.js").Happened} Happened */
+/** @typedef {import("./reading.js").Sentence} Sentence */
+
+const MANY = 6;
 
 const SHOWN = /** @type {const} */ ([
   ["id", "Id"],
@@ -35,6 +40,13 @@ const RELATED = /** @type {const} */ ([
   ["followed_by", "Followed by"],
   ["superseded_by", "Superseded by"],
 ]);
+const QUESTIONS = /** @type {const} */ ([
+  ["why_active", "Why is it active?"],
+  ["why_ended", "Why did it end?"],
+  ["who_cancelled", "Who cancelled it?"],
+  ["why_this_job", "Why was I given this job?"],
+  ["which_rule", "Which rule made its key?"],
+]);
 
 class JobPage extends Base {
   static properties = { id: { attribute: false } };
@@ -46,29 +58,35 @@ class JobPage extends Base {
     this.job = null;
     /** @type {Happened[]} */
     this.events = [];
-    /** @type {{sentence: string, positions: number[]}[]} */
+    /** @type {Sentence[]} */
     this.sentences = [];
     /** @type {any} Why it could not be read. */
     this.error = null;
-    this.stale = "";
+    /** @type {Set<string>} The jobs that retry it, or did. */
+    this.retries = new Set();
+    /** @type {{id: string, told: Job | null} | null} What there is to read that was not when the reading began. */
+    this.next = null;
     this.reading = false;
   }
 
   connectedCallback() {
     super.connectedCallback();
     this.leave = whenBack(() => this.error && this.changed(this.id));
+    this.forget = client.subscribe(({ all, changed }) => this.note([...(all ?? []), ...changed]));
   }
 
   disconnectedCallback() {
     super.disconnectedCallback();
     this.end?.();
     this.leave?.();
+    this.forget?.();
   }
 
   /** @param {Map<string, unknown>} changed */
   willUpdate(changed) {
     if (!changed.has("id")) return;
     this.end?.();
+    this.retries = new Set();
     this.job = null;
     this.events = [];
     this.sentences = [];
@@ -78,44 +96,56 @@ class JobPage extends Base {
     this.changed(id);
     this.end = client.watch(
       id,
-      ({ version }) => version > (this.job?.version ?? 0) && this.changed(id),
+      (job) => this.changed(id, job),
       (error) => this.fail(id, error),
     );
+    this.note(client.active());
+  }
+
+  /** Of *jobs*, those that retry this one are linked to. @param {readonly Job[]} jobs */
+  note(jobs) {
+    const retries = jobs.filter((job) => job.retry_of === this.id && !this.retries.has(job.id));
+    if (!retries.length) return;
+    for (const { id } of retries) this.retries.add(id);
+    this.requestUpdate();
   }
 
   /**
    * What is changed while it is being read is read after that, once: no reading overtakes another.
    *
    * @param {string} id
+   * @param {Job | null} [told] As the stream told of it.
    */
-  async changed(id) {
-    this.stale = id;
+  async changed(id, told = null) {
+    this.next = { id, told };
     if (this.reading) return;
     this.reading = true;
-    while (this.stale) {
-      const next = this.stale;
-      this.stale = "";
+    while (this.next) {
+      const next = this.next;
+      this.next = null;
       await this.read(next);
     }
     this.reading = false;
   }
 
-  /** The job whole, and what happened to it: at each of its changes, never besides. @param {string} id */
-  async read(id) {
+  /**
+   * Only what is not known is asked for: the events since the last, and why it is so if it is otherwise than it was.
+   *
+   * @param {{id: string, told: Job | null}} next
+   */
+  async read({ id, told }) {
+    const { job: known, events } = this;
+    if (told && known && told.version <= known.version) return;
     try {
-      const { job } = await ask(`/api/jobs/${id}`);
-      /** @type {Happened[]} */
-      const events = [];
-      for (let after = ""; ; ) {
-        const page = await ask(`/api/jobs/${id}/events?limit=500${after && `&after=${after}`}`);
-        events.push(...page.events);
-        if (!page.next) break;
-        after = page.next;
-      }
-      const told = await ask(`/api/jobs/${id}/explain`).catch(() => null);
+      const [job, later, sentences] = await Promise.all([
+        whole(id, told, known),
+        since(id, events.at(-1)?.position),
+        told && saysTheSame(known, told) ? this.sentences : explained(id),
+      ]);
       if (id !== this.id) return;
-      Object.assign(this, { job, events, sentences: told?.sentences ?? [], error: null });
+      Object.assign(this, { job, events: [...events, ...later], sentences, error: null });
       this.requestUpdate();
+      if (!job.active) this.note(await forTheSame(job));
     } catch (error) {
       this.fail(id, error);
     }
@@ -152,25 +182,50 @@ class JobPage extends Base {
               ${job.progress.percent == null ? "" : `${job.progress.percent} %`} ${job.progress.message ?? ""}
             </p>`
           : nothing}
-        ${this.sentences.length
-          ? html`<section aria-labelledby="why">
-              <h2 id="why">Why</h2>
-              <ul>
-                ${this.sentences.map(({ sentence, positions }) => html`<li>${sentence} <small>${positions.join(", ")}</small></li>`)}
-              </ul>
-            </section>`
-          : nothing}
-        <section aria-labelledby="what">
-          <h2 id="what">What</h2>
-          ${this.facts(job)}
+        <section class="life" aria-labelledby="life">
+          <h2 id="life">Life</h2>
+          <life-line .events=${this.events} .active=${job.active}></life-line>
         </section>
-        <section aria-labelledby="happened">
-          <h2 id="happened">What happened</h2>
-          ${this.timeline(this.events)}
-        </section>
-        ${["input", "result", "metadata"].map((name) => this.folded(name, job[name]))}
+        <div class="beside">
+          <div class="told">
+            ${this.why()}
+            <section aria-labelledby="happened">
+              <h2 id="happened">What happened</h2>
+              ${this.timeline(this.events)}
+            </section>
+          </div>
+          <section aria-labelledby="what">
+            <h2 id="what">What</h2>
+            ${this.facts(job)} ${["input", "result", "metadata"].map((name) => this.folded(name, job[name]))}
+          </section>
+        </div>
       </article>
     `;
+  }
+
+  /** In sentences, question by question. What happened is told event by event, so as sentences only on demand. */
+  why() {
+    /** @param {string} question */
+    const of = (question) => this.sentences.filter((one) => one.question === question);
+    const told = of("what_happened");
+    if (!this.sentences.length) return nothing;
+    return html`<section aria-labelledby="why">
+      <h2 id="why">Why</h2>
+      <dl class="why">
+        ${QUESTIONS.map(([question, asked]) => {
+          const sentences = of(question);
+          return sentences.length ? html`<dt>${asked}</dt>${sentences.map((one) => html`<dd>${sentence(one)}</dd>`)}` : nothing;
+        })}
+      </dl>
+      ${told.length
+        ? html`<details>
+            <summary>What happened, in sentences</summary>
+            <ul>
+              ${told.map((one) => html`<li>${sentence(one)}</li>`)}
+            </ul>
+          </details>`
+        : nothing}
+    </section>`;
   }
 
   /** @param {Job} job */
@@ -192,27 +247,29 @@ class JobPage extends Base {
         )}
         ${RELATED.map(([field, name]) =>
           job[field]
-            ? html`<dt>${name}</dt><dd><a href=${addressOf({ job: job[field] })} @click=${follow}>${job[field]}</a></dd>`
+            ? html`<dt>${name}</dt><dd>${linked(job[field])}</dd>`
             : nothing,
         )}
+        ${this.retries.size ? html`<dt>Retried as</dt>${[...this.retries].map((id) => html`<dd>${linked(id)}</dd>`)}` : nothing}
       </dl>
     `;
   }
 
-  /** Each event at its moment, with the time that passed before it. @param {Happened[]} events */
+  /** Each event at its moment, with the time that passed before it; of progress that nothing interrupted the last. @param {Happened[]} events */
   timeline(events) {
+    const rows = runs(events);
     return html`
       <ol class="timeline">
-        ${events.map((event, place) => {
-          const before = events[place - 1];
+        ${rows.map(({ event, count }, place) => {
+          const before = rows[place - 1]?.event;
           const gapS = before ? (Date.parse(event.at) - Date.parse(before.at)) / 1000 : 0;
           return html`
             <li data-type=${event.type}>
               ${gapS >= 1 ? html`<span class="gap">${span(gapS)} later</span>` : nothing}
               <time datetime=${event.at}>${clock(event.at)}</time>
-              <strong>${event.type.replace("job.", "").replace("_", " ")}</strong>
-              <span>${this.said(event)}</span>
-              <small>${event.actor}, position ${event.position}</small>
+              <strong>${event.type.replace("job.", "").replaceAll("_", " ")}</strong>
+              <span>${count > 1 ? `${count} times, at last ` : ""}${this.said(event)}</span>
+              <small>${event.actor ? `${event.actor}, ` : ""}position ${event.position}</small>
             </li>
           `;
         })}
@@ -225,10 +282,14 @@ class JobPage extends Base {
     const parts = [
       data.attempt && `attempt ${data.attempt}`,
       data.worker,
+      data.lease_s && `lease of ${data.lease_s} s`,
       data.percent != null && `${data.percent} %`,
       data.message,
       data.error?.message,
       data.reason,
+      data.due_at && `next at ${clock(data.due_at)}`,
+      data.grace_until && `until ${clock(data.grace_until)}`,
+      data.owner && data.previous_owner && `from ${data.previous_owner} to ${data.owner}`,
     ];
     return parts.filter(Boolean).join(", ");
   }
@@ -245,4 +306,29 @@ class JobPage extends Base {
     </details>`;
   }
 }
+
+/** The page of another job. @param {string} id */
+const linked = (id) => html`<a href=${addressOf({ job: id })} @click=${follow}>${id}</a>`;
+
+/** @param {Sentence} sentence */
+const sentence = ({ sentence, positions }) => html`${withClocks(sentence)} <small>${behind(positions)}</small>`;
+
+/** The events that make a sentence true. @param {number[]} positions */
+function behind(positions) {
+  if (positions.length > MANY) return `${positions.length} events, ${positions[0]} to ${positions.at(-1)}`;
+  return positions.length ? `event ${positions.join(", ")}` : "";
+}
+
+/** Each event, and of progress after progress the last one with how many there were. @param {Happened[]} events */
+function runs(events) {
+  /** @type {{event: Happened, count: number}[]} */
+  const rows = [];
+  for (const event of events) {
+    const last = rows.at(-1);
+    if (last && event.type === "job.progressed" && last.event.type === event.type) rows[rows.length - 1] = { event, count: last.count + 1 };
+    else rows.push({ event, count: 1 });
+  }
+  return rows;
+}
+
 customElements.define("job-page", JobPage);

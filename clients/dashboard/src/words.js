@@ -28,6 +28,9 @@ export const age = (moment) => span((Date.now() - Date.parse(moment)) / 1000);
 /** @param {string | null} moment */
 export const clock = (moment) => (moment ? new Date(moment).toLocaleString(undefined, { dateStyle: "short", timeStyle: "medium" }) : "");
 
+/** *text* with each moment in it as a clock shows it. @param {string} text */
+export const withClocks = (text) => text.replace(/\d{4}-\d\d-\d\dT[\d:.]+Z/g, clock);
+
 /** @param {Job} job */
 export const nameOf = (job) => job.title ?? job.url ?? job.key ?? job.id;
 

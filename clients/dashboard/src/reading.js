@@ -1,0 +1,63 @@
+/** What a job's page asks of the service: only what the stream does not tell, and of that only what is not known yet. */
+
+import { ask } from "./service.js";
+
+/** @typedef {import("../../browser/src/jobs.js").Job} Job */
+/** @typedef {import("./lanes.js").Happened} Happened */
+/** @typedef {{question: string, sentence: string, positions: number[]}} Sentence */
+
+const PAGE = 500;
+const RETRIES = 20;
+/** What the sentences are about, besides progress. */
+const EXPLAINED = /** @type {const} */ (["state", "attempt", "started_at", "cancel_requested", "owner"]);
+
+/**
+ * The job as it was *told*; what is too large for a stream is read, or kept from when it was.
+ *
+ * @param {string} id
+ * @param {Job | null} told
+ * @param {Job | null} known
+ * @returns {Promise<Job>}
+ */
+export async function whole(id, told, known) {
+  if (told && !told.omitted) return told;
+  if (!told || !known || !told.active) return (await ask(`/api/jobs/${id}`)).job;
+  return { ...told, input: known.input, result: known.result };
+}
+
+/** What happened after *position*, or all. @param {string} id @param {number} [position] */
+export async function since(id, position) {
+  /** @type {Happened[]} */
+  const events = [];
+  for (let after = position; ; ) {
+    const page = await ask(`/api/jobs/${id}/events?limit=${PAGE}${after ? `&after=${after}` : ""}`);
+    events.push(...page.events);
+    if (!page.next) return events;
+    after = page.next;
+  }
+}
+
+/** Why it is as it is; nothing where that is not to be had. @param {string} id @returns {Promise<Sentence[]>} */
+export const explained = (id) =>
+  ask(`/api/jobs/${id}/explain`).then(
+    ({ sentences }) => sentences,
+    () => [],
+  );
+
+/** True if there is no more to explain of one than of the other. @param {Job | null} one @param {Job} other */
+export const saysTheSame = (one, other) => EXPLAINED.every((field) => one?.[field] === other[field]);
+
+/**
+ * The newest jobs for the same work, among them those that retry it; a job without a key is like no other.
+ *
+ * @param {Job} job
+ * @returns {Promise<Job[]>}
+ */
+export async function forTheSame({ owner, kind, key }) {
+  if (!key) return [];
+  const query = new URLSearchParams({ owner, kind, key, limit: String(RETRIES) });
+  return ask(`/api/jobs?${query}`).then(
+    ({ jobs }) => jobs,
+    () => [],
+  );
+}
