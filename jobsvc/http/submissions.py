@@ -1,0 +1,137 @@
+"""
+What a create asks for: a body, within the bounds of the settings and of the caller's role, as a command.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from jobsvc.domain import commands as c
+from jobsvc.domain.errors import InvalidCommand
+from jobsvc.domain.events import Submission, Terms
+from jobsvc.domain.keys import RULE_VERSION, UnusableUrl, key_from_url, profile_for
+from jobsvc.domain.moments import SECOND_US, parse_rfc3339
+from jobsvc.http import bodies
+from jobsvc.http.call import LIMITED_ROLES
+
+if TYPE_CHECKING:
+    from jobsvc.http.call import Call
+    from jobsvc.http.service import Service
+    from jobsvc.http.shapes import DedupReason
+
+_REASON_OF_OUTCOME: Final[dict[str, DedupReason]] = {
+    "attached": "active",
+    "followup": "active",
+    "fresh_result": "fresh_result",
+}
+
+_RUN_AT_END: Final = parse_rfc3339("9900-01-01T00:00:00Z")
+"""Deadlines that count from a run_at, which reach ten years, can then be written as dates too."""
+
+
+def create_command(call: Call, body: bodies.CreateBody) -> c.Create:
+    """The command that *body* asks for, within the bounds of the settings and of the caller's role."""
+    who = call.acting(body.owner or call.query("owner"))
+    if who.owner is None:
+        message = "say for which owner the job is"
+        raise InvalidCommand(message, pointer="/owner")
+    _check_length(body.kind, call.service.settings.kind_characters_max, "/kind", least=1)
+    terms = _terms(body)
+    if who.role in LIMITED_ROLES:
+        _check_guest(call, body, terms)
+    return c.Create(
+        job_id=call.service.ledger.new_id(),
+        who=who,
+        kind=body.kind,
+        submission=_submission(call.service, body, who.owner),
+        terms=terms,
+        dedup=_dedup(body.dedup),
+        request_id=call.request_id,
+    )
+
+
+def _submission(service: Service, body: bodies.CreateBody, owner: str) -> Submission:
+    settings = service.settings
+    key, rule = body.key, None
+    _check_length(body.key, settings.key_characters_max, "/key", least=1)
+    _check_length(body.title, settings.title_characters_max, "/title")
+    metadata = bodies.plain(body.metadata)
+    if len(memoryview(metadata)) > settings.metadata_bytes_max or not bytes(metadata).lstrip().startswith(b"{"):
+        message = f"metadata is an object of at most {settings.metadata_bytes_max} bytes"
+        raise InvalidCommand(message, pointer="/metadata")
+    if body.url is not None:
+        profile = profile_for(body.kind, settings.profiles)
+        made = _key(body.url, profile, settings.key_characters_max)
+        if key is None:
+            key, rule = made, f"{profile}/{RULE_VERSION}"
+    return Submission(
+        owner=owner,
+        key=key,
+        key_rule=rule,
+        url=body.url,
+        title=body.title,
+        input=bodies.plain(body.input),
+        metadata=metadata,
+    )
+
+
+def _key(url: str, profile: str, characters_max: int) -> str:
+    try:
+        return key_from_url(url, profile=profile, characters_max=characters_max)
+    except UnusableUrl as error:
+        raise InvalidCommand(error.reason, pointer="/url") from error
+
+
+def _terms(body: bodies.CreateBody) -> Terms:
+    return Terms(
+        priority=body.priority,
+        max_attempts=body.max_attempts,
+        run_at=_moment(body.run_at),
+        deadline_us=_micros(body.deadline_s),
+        start_within_us=_micros(body.start_within_s),
+    )
+
+
+def _dedup(body: bodies.DedupBody) -> c.Dedup:
+    if body.max_age_s is not None and body.on_completed != "reuse":
+        message = "max_age_s says how fresh a result must be to be reused; it goes with on_completed: reuse"
+        raise InvalidCommand(message, pointer="/dedup/max_age_s")
+    return c.Dedup(body.on_active, body.on_completed, _micros(body.max_age_s))
+
+
+def _check_guest(call: Call, body: bodies.CreateBody, terms: Terms) -> None:
+    """What a guest or user may not ask for, since guests are free to make."""
+    settings = call.service.settings
+    if terms.priority > 0:
+        raise InvalidCommand("guests and users ask for priority 0 or less", pointer="/priority")
+    if terms.max_attempts > settings.guest_max_attempts_max:
+        message = f"guests and users ask for at most {settings.guest_max_attempts_max} attempts"
+        raise InvalidCommand(message, pointer="/max_attempts")
+    latest = call.service.clock.now() + int(settings.guest_run_at_max_s * SECOND_US)
+    if terms.run_at is not None and terms.run_at > latest:
+        message = f"guests and users schedule at most {settings.guest_run_at_max_s:g} seconds ahead"
+        raise InvalidCommand(message, pointer="/run_at")
+    if settings.guest_kinds and body.kind not in settings.guest_kinds:
+        raise InvalidCommand("guests and users may not create jobs of this kind", pointer="/kind")
+
+
+def _check_length(text: str | None, most: int, pointer: str, *, least: int = 0) -> None:
+    if text is not None and not least <= len(text) <= most:
+        raise InvalidCommand(f"{pointer[1:]} has {least} to {most} characters", pointer=pointer)
+
+
+def _micros(length_s: float | None) -> int | None:
+    return None if length_s is None else int(length_s * SECOND_US)
+
+
+def _moment(text: str | None) -> int | None:
+    if text is None:
+        return None
+    try:
+        moment = parse_rfc3339(text)
+    except (ValueError, OverflowError) as error:
+        message = "run_at is a time with its offset, for example 2026-11-24T06:46:39Z"
+        raise InvalidCommand(message, pointer="/run_at") from error
+    if not 0 <= moment < _RUN_AT_END:
+        raise InvalidCommand("run_at lies in the years 1970 to 9899", pointer="/run_at")
+    return moment
