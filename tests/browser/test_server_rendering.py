@@ -50,7 +50,8 @@ async def test_a_page_takes_over_what_the_server_rendered_with_no_word_of_a_mism
     answer = await context.request.post(f"{stage.front.url}/api/jobs", data={"kind": "work", "title": "one"})
     job = (await answer.json())["job"]
     told = await rendered(job["id"])
-    html = f'<!doctype html><div id="root" data-job="{job["id"]}">{told["markup"]}</div>'
+    root = f'<div id="root" data-job="{job["id"]}">{told["markup"]}</div>'
+    html = f'<!doctype html>{root}<script type="module" src="/server/page.js"></script>'
 
     async def page_of(route: Route) -> None:
         await route.fulfill(
