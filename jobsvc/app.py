@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from aiohttp import web
 
 from jobsvc.archiver import Archiver
+from jobsvc.avoided import Avoided
 from jobsvc.clock import SystemClock
 from jobsvc.desk import Limits
 from jobsvc.domain.moments import SECOND_US
@@ -114,7 +115,8 @@ async def running(
     feed = Feed(store, ledger.memory, ring_events_max=settings.ring_events_max, ring_bytes_max=settings.ring_bytes_max)
     feed.start()
     tally = Tally(since=clock.now())
-    ledger.on_commit += [feed.publish, observing(metrics), tally.add]
+    avoided = Avoided(is_active=lambda job_id: job_id in ledger.memory.jobs, ended_max=settings.avoided_ended_jobs_max)
+    ledger.on_commit += [feed.publish, observing(metrics), tally.add, avoided.take]
     earlier = recall(tally, store, until=ledger.memory.position, events_max=settings.stats_recalled_events_max)
     recalling = asyncio.create_task(earlier, name="recalling")
     sweeper = Sweeper(ledger, store, clock)
@@ -175,6 +177,7 @@ async def running(
             acts,
             tally,
             gauge,
+            avoided,
             rounds,
             archiver,
         )

@@ -306,6 +306,9 @@ class Settings:
     stats_look_s: Seconds = 5.0
     """How often the statistics look at how many streams are open, and how far behind streams and projections are."""
 
+    avoided_ended_jobs_max: Count = 10_000
+    """Of so many ended jobs, the newest, is known how many duplicates they spared; of active ones it always is."""
+
     handover_wait_max_s: Seconds = 2.0
     """How long the answer to a claim waits for the ended jobs to have moved; the rest follow at once."""
 

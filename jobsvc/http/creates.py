@@ -92,6 +92,7 @@ def create_answer(service: Service, answer: Answer) -> CreateAnswer:
     reason = _REASON_OF_OUTCOME.get(answer.outcome)
     if reason is not None and not answer.replayed:
         service.tally.avoid(service.clock.now())
+        service.avoided.add(job.id)
         service.metrics.duplicates_avoided.labels(reason).inc()
     return CreateAnswer(
         job=job_resource(job, lease_expires_at=service.ledger.lease_of(job)),

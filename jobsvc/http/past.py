@@ -103,11 +103,17 @@ async def active_as_of(
 
 
 async def explain(call: Call, job: Job) -> web.Response:
-    """The explanation of *job*, which the caller may see, as of ``as_of``."""
+    """
+    The explanation of *job*, which the caller may see, as of ``as_of``.
+
+    How many duplicates it has spared is known of the present only, so of the past it is not told.
+    """
     position = await position_asked(call, "as_of")
     await as_of(call, job, position=position)
     role_only = call.principal.role in LIMITED_ROLES
-    return respond(encode(await explain_job(call.service.store, job.id, position=position, role_only=role_only)))
+    avoided = call.service.avoided.of(job.id) if call.query("as_of") is None else 0
+    explained = await explain_job(call.service.store, job.id, position=position, role_only=role_only, avoided=avoided)
+    return respond(encode(explained))
 
 
 # Operators

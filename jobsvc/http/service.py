@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from jobsvc.archiver import Archiver
+from jobsvc.avoided import Avoided
 from jobsvc.clock import Clock
 from jobsvc.feed import Feed
 from jobsvc.handovers import Handovers
@@ -48,6 +49,7 @@ class Service:
     acts: Acts
     tally: Tally
     gauge: Gauge
+    avoided: Avoided
     rounds: Rounds
     archiver: Archiver
 

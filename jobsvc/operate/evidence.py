@@ -54,15 +54,18 @@ class ComparedUrls(Struct, frozen=True):
     sentences: list[Sentence]
 
 
-async def explain_job(store: Store, job_id: JobId, *, position: int, role_only: bool = False) -> Explained | None:
-    """The explanation of a job as of *position*; None if there was none yet."""
+async def explain_job(
+    store: Store, job_id: JobId, *, position: int, role_only: bool = False, avoided: int = 0
+) -> Explained | None:
+    """The explanation of a job as of *position*, which has spared *avoided* duplicates; None if there was none yet."""
     events = await _stream(store, job_id, until=position)
     if not events:
         return None
     places = await _places(store, events, until=position)
     if len(events) <= _EVENTS_AT_ONCE:
-        return Explained(job_id, position, explain(events, places=places, role_only=role_only))
-    told = await asyncio.to_thread(explain, events, places=places, role_only=role_only)
+        told = explain(events, places=places, role_only=role_only, avoided=avoided)
+    else:
+        told = await asyncio.to_thread(explain, events, places=places, role_only=role_only, avoided=avoided)
     return Explained(job_id, position, told)
 
 

@@ -49,7 +49,7 @@ class Sentence(Struct, frozen=True):
     Attributes:
         question: What it answers.
         sentence: The words.
-        positions: The events by which it is true, in order; empty where a rule alone makes it so.
+        positions: The events by which it is true, in order; empty where no event makes it so.
     """
 
     question: s.Question
@@ -66,7 +66,11 @@ class Step(NamedTuple):
 
 
 def explain(
-    events: Iterable[Event], *, places: Mapping[JobId, int] | None = None, role_only: bool = False
+    events: Iterable[Event],
+    *,
+    places: Mapping[JobId, int] | None = None,
+    role_only: bool = False,
+    avoided: int = 0,
 ) -> list[Sentence]:
     """
     All that can be said of a job, question by question.
@@ -75,6 +79,7 @@ def explain(
         events: Its stream from the beginning, up to the position as of which it is explained. At least one.
         places: Of other jobs that it names: the position of the event that concerns it.
         role_only: Of whoever acted tell the role only, as guests and users are told.
+        avoided: How many duplicates it has spared, as far as that is known.
     """
     account = _Account(list(_steps(events)), places or {}, role_only=role_only)
     job = account.job
@@ -82,6 +87,7 @@ def explain(
         *([account.why_active()] if job.active else [account.why_ended()]),
         *account.who_cancelled(),
         *account.why_this_job(),
+        *([_avoided(avoided)] if avoided else []),
         account.which_rule(),
         *account.what_happened(),
     ]
@@ -208,7 +214,7 @@ class _Account:
     def _said(self, question: s.Question, template: str, *steps: Step, filled_by: Step | None = None) -> Sentence:
         """*template* as the last of *steps* fills it, with the positions of all of them and of the job it names."""
         step = filled_by or steps[-1]
-        texts = self._texts(step) | {"times": "once" if len(steps) == 1 else f"{len(steps)} times"}
+        texts = self._texts(step) | {"times": _times(len(steps))}
         text = template.format_map(texts)
         positions = {each.event.position for each in steps}
         other = _other(step) if "{other}" in template else None
@@ -263,6 +269,14 @@ class _Account:
 
     def _of(self, *kinds: type) -> list[Step]:
         return [step for step in self._steps if isinstance(step.event.facts, kinds)]
+
+
+def _avoided(count: int) -> Sentence:
+    return Sentence("why_this_job", s.AVOIDED.format(times=_times(count)), [])
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
 
 
 def _is_forgotten(born: Step) -> bool:

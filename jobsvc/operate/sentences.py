@@ -138,6 +138,9 @@ GIVEN: Final[Mapping[Hold | Literal["alone", "followup"], str]] = {
 }
 """Why somebody who asked for a job was given this one."""
 
+AVOIDED: Final = "Since the service started it was given {times} to a request for that work, instead of a new job."
+"""How many duplicates it has spared, which no event says."""
+
 KEYS: Final[Mapping[Literal["rule", "given", "none", "erased"], str]] = {
     "rule": ("Its key {key} was made from the URL {url} by the profile {profile}, rules {rule_version}: {says}."),
     "given": "Its key {key} came with the request, so no rule made it: the same key is the same work.",
