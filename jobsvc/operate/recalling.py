@@ -34,6 +34,8 @@ async def recall(tally: Tally, store: Store, *, until: int, events_max: int) -> 
         position = after = max(first, until - events_max)
         since = day_before
         while position < until:
+            # Before, and not after: with the last of them it is known at once from when on nothing is missing.
+            await asyncio.sleep(0)
             changes = await read_changes(store, after=position, limit=_EVENTS_PER_READ, until=until)
             if not changes:
                 break
@@ -41,5 +43,4 @@ async def recall(tally: Tally, store: Store, *, until: int, events_max: int) -> 
                 since = changes[0].event.at
             tally.add(changes)
             position = changes[-1].event.position
-            await asyncio.sleep(0)
         tally.since = since
