@@ -69,6 +69,8 @@ def rotate_secret(path: Path, *, forget: bool = False) -> int:
     Raises:
         UnusableSetting: There is no such file, others may read it, or it cannot be written.
     """
+    if not path.exists():
+        raise UnusableSetting(f"{path}: no secret to rotate is there yet; jobsvc serve makes one when it first starts")
     known = _read_secrets(path)
     previous = [] if forget else known[:SECRETS_PREVIOUS_MAX]
     with _written(path, [secrets.token_urlsafe(32), *previous]) as spare:
@@ -81,8 +83,10 @@ def _read_secrets(path: Path) -> list[str]:
         if path.stat().st_mode & 0o077:
             raise UnusableSetting(f"{path}: others may read it; it must have mode 0600")
         found = path.read_text(encoding="ascii").split()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UnusableSetting(f"{path}: cannot be read as a secret: {error}") from error
+    except OSError as error:
+        raise UnusableSetting(f"{path}: cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise UnusableSetting(f"{path}: not a secret: {error}; remove it to have one made") from error
     if not found:
         raise UnusableSetting(f"{path}: empty; remove it to have a secret made")
     return found[: 1 + SECRETS_PREVIOUS_MAX]
