@@ -13,7 +13,9 @@ import logging
 import os
 import select
 import sys
+import threading
 import traceback
+import warnings
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
@@ -25,6 +27,7 @@ from jobsvc.telemetry import RATIONED, Fields, log_failure
 
 if TYPE_CHECKING:
     import asyncio
+    from types import TracebackType
 
 LINES_PER_S_MAX: Final = 50
 """Lines of one rationed event in one second, where nothing else is said."""
@@ -56,6 +59,46 @@ def tell_loop_faults(loop: asyncio.AbstractEventLoop) -> None:
         log_failure("loop.fault", context.get("exception") or RuntimeError())
 
     loop.set_exception_handler(tell)
+
+
+def tell_process_faults() -> None:
+    """
+    What fails outside of any loop, and what Python warns of, are lines of ours too; its own words would hold values.
+
+    That is the program itself, a thread of it, what is tidied up, and ``warnings``.
+    """
+
+    def tell_main(kind: type[BaseException], error: BaseException, places: TracebackType | None) -> None:
+        del kind, places
+        if not isinstance(error, KeyboardInterrupt):
+            log_failure("process.fault", error, reason="program")
+
+    def tell_thread(told: threading.ExceptHookArgs) -> None:
+        log_failure("process.fault", told.exc_value or RuntimeError(), reason="thread")
+
+    def tell_unraisable(told: sys.UnraisableHookArgs) -> None:
+        log_failure("process.fault", told.exc_value or RuntimeError(), reason="finalizer")
+
+    sys.excepthook = tell_main
+    threading.excepthook = tell_thread
+    sys.unraisablehook = tell_unraisable
+    warnings.showwarning = _tell_warning
+
+
+def _tell_warning(  # noqa: PLR0917  # Python's own signature
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """A line as a library's: what it is and where, and not its text, which may have been put together."""
+    del file, line
+    name = f"{category.__name__}: %s"
+    logging.getLogger("warnings").handle(
+        logging.LogRecord("warnings", logging.WARNING, filename, lineno, name, (message,), None, "")
+    )
 
 
 class Lines(logging.Handler):

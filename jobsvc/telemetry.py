@@ -64,6 +64,7 @@ ErrorEvent = Literal[
     "feed.fault",
     "stream.failed",
     "loop.fault",
+    "process.fault",
 ]
 """Someone must act."""
 
@@ -279,6 +280,11 @@ LINES: Final[Mapping[LogEvent, Line]] = {
         "Report it, unless `store.down` stands near it.",
     ),
     "loop.fault": Line("Something failed that nobody waited for.", ("traceback",), "Report it."),
+    "process.fault": Line(
+        "Something failed outside of the loop: the program itself, which then ends, a thread, or a finalizer.",
+        ("reason", "traceback"),
+        "Report it: this is a fault of the service.",
+    ),
 }
 """The catalogue."""
 

@@ -26,7 +26,7 @@ def serve_recording(loaded: Loaded, *, after: str | None, until: str | None, spe
     Raises:
         Misused: There is no such log, a place in it is none, there is no secret, or it cannot be listened there.
     """
-    from jobsvc.lines import configure_logging
+    from jobsvc.lines import configure_logging, tell_process_faults
     from jobsvc.playback import Recording
     from jobsvc.playback import serve_recording as serve
     from jobsvc.secretfile import with_made_secret
@@ -38,6 +38,7 @@ def serve_recording(loaded: Loaded, *, after: str | None, until: str | None, spe
         raise Misused(str(error)) from error
     settings = loaded.settings
     configure_logging(settings.log_level, lines_per_s_max=settings.log_lines_per_s_max)
+    tell_process_faults()
     begin, end = asyncio.run(_bounds(settings.database_path, _place(after), _place(until)))
     recording = Recording(settings.database_path, begin=begin if after is not None else 0, until=end)
     link = loaded.sources["secret"] == "secret file"  # noqa: S105  # the name of a source

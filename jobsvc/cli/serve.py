@@ -32,11 +32,12 @@ def serve(config_path: str | None, pairs: tuple[str, ...], **flags: object) -> N
     Prints one line "listening on http://HOST:PORT" when it is ready. Without a configured secret it serves loopback
     only, makes a secret beside the database, and prints a link that opens the dashboard once.
     """
-    from jobsvc.lines import configure_logging
+    from jobsvc.lines import configure_logging, tell_process_faults
     from jobsvc.telemetry import log
 
     loaded = _with_secret(settings_from(flags, config_path=config_path, pairs=pairs))
     configure_logging(loaded.settings.log_level, lines_per_s_max=loaded.settings.log_lines_per_s_max)
+    tell_process_faults()
     if _is_short(loaded.settings.secret):
         log("service.secret_short", reason="a secret of less than 32 characters can be guessed from one token")
     beside_database = loaded.sources["secret"] == "secret file"  # noqa: S105  # the name of a source
