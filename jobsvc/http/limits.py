@@ -6,6 +6,7 @@ Counted here for the whole service, by principal, for all guests and for all; th
 
 from __future__ import annotations
 
+import ipaddress
 from typing import TYPE_CHECKING, Final
 
 from jobsvc.http.rates import LastMinute, Rate
@@ -20,6 +21,27 @@ ALL_ADDRESSES: Final = "all"
 """The name under which every guest is counted, wherever it came from."""
 
 
+_CUSTOMER_BITS: Final = 64
+"""So much of an IPv6 address is one customer's at least (RFC 6177); of the rest it has as many as it likes."""
+
+
+def network_of(address: str | None) -> str:
+    """
+    Who is behind *address*, as far as it tells: itself, and of IPv6 the network of 64 bits that it is in.
+
+    An IPv4 address written as one of IPv6 is that IPv4 address.
+    """
+    try:
+        known = ipaddress.ip_address(address or "")
+    except ValueError:
+        return "unknown"
+    if isinstance(known, ipaddress.IPv4Address):
+        return str(known)
+    if known.ipv4_mapped is not None:
+        return str(known.ipv4_mapped)
+    return str(ipaddress.IPv6Network((int(known), _CUSTOMER_BITS), strict=False))
+
+
 class Limits:
     """
     What is counted. One per service.
@@ -29,7 +51,7 @@ class Limits:
         bodies: Bodies that are coming in.
         looks: Looks at the whole log.
         writes: Requests of guests and users that may change something.
-        guests_of_address: New guests from one address.
+        guests_of_network: New guests from one address, or one network of IPv6; see `network_of`.
         guests: New guests from all addresses.
     """
 
@@ -50,7 +72,7 @@ class Limits:
             per_minute_max=settings.writes_per_minute_max,
             message="this many writes a minute are more than one guest or user may make",
         )
-        self.guests_of_address = LastMinute(
+        self.guests_of_network = LastMinute(
             clock,
             per_minute_max=settings.guests_per_minute_max,
             message="this address made many guests in the last minute; keep the guest that you have, or wait",

@@ -13,7 +13,7 @@ from jobsvc.domain.moments import SECOND_US, rfc3339
 from jobsvc.domain.words import Principal
 from jobsvc.http import bodies
 from jobsvc.http.call import respond
-from jobsvc.http.limits import ALL_ADDRESSES
+from jobsvc.http.limits import ALL_ADDRESSES, network_of
 from jobsvc.http.problems import Unauthenticated
 from jobsvc.http.shapes import ClaimedAnswer, LinkAnswer, SessionAnswer, TicketAnswer
 from jobsvc.resource import encode
@@ -40,7 +40,7 @@ async def guest(call: Call) -> web.Response:
         owner, token, expires_at, status = *known, 200
     else:
         # The address first: what it is refused takes nothing from the others.
-        service.limits.guests_of_address.count(request.remote or "unknown")
+        service.limits.guests_of_network.count(network_of(request.remote))
         service.limits.guests.count(ALL_ADDRESSES)
         owner, token, expires_at = service.identity.make_guest(service.ledger.new_id())
         status = 201

@@ -4,6 +4,13 @@ from datetime import datetime
 from http.cookies import SimpleCookie
 from typing import TYPE_CHECKING
 
+import pytest
+
+from jobsvc.domain.errors import SlowDown
+from jobsvc.http.limits import Limits, network_of
+from jobsvc.settings import Settings
+from tests.http.world import MovableClock
+
 if TYPE_CHECKING:
     from tests.http.client import Answer
     from tests.http.conftest import Starter
@@ -159,6 +166,32 @@ async def test_an_address_makes_only_so_many_guests_a_minute(start: Starter) -> 
     assert [201, 201, 201, 429] == [answer.status for answer in made]
     assert ("slow-down", True) == (made[3].code, "Retry-After" in made[3].headers)
     assert (200, 201) == (again.status, later.status)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "together"),
+    [
+        ("2001:db8:0:1::1", "2001:db8:0:1:ffff::2", True),
+        ("2001:db8:0:1::1", "2001:db8:0:2::1", False),
+        ("192.0.2.1", "192.0.2.2", False),
+        ("192.0.2.1", "::ffff:192.0.2.1", True),
+        ("::ffff:192.0.2.1", "::ffff:192.0.2.2", False),
+        ("fe80::1%eth0", "fe80::2", True),
+        (None, "", True),
+    ],
+)
+def test_whoever_has_a_network_of_ipv6_is_one(one: str | None, other: str, *, together: bool) -> None:
+    """
+    A customer has 2^64 addresses of it and may take each once; of IPv4 every address is somebody else.
+    """
+    limits = Limits(Settings(guests_per_minute_max=1), MovableClock())
+    limits.guests_of_network.count(network_of(one))
+
+    if not together:
+        limits.guests_of_network.count(network_of(other))
+        return
+    with pytest.raises(SlowDown):
+        limits.guests_of_network.count(network_of(other))
 
 
 async def test_a_dashboard_link_opens_once(world: World) -> None:
