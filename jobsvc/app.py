@@ -173,7 +173,7 @@ async def running(
             runner,
             metrics,
             RequestLimits(settings, clock),
-            Browsers(settings.allowed_origins),
+            Browsers(settings.allowed_origins, hsts_max_age_s=settings.cookie_secure and settings.hsts_max_age_s),
             acts,
             tally,
             gauge,

@@ -69,6 +69,12 @@ class Settings:
     cookie_secure: bool = False
     """TLS is in front of the service: the cookie is ``__Host-`` and Secure, and our own origin is an https one."""
 
+    hsts_max_age_s: CountOrNone = 31_536_000
+    """
+    Behind TLS (``cookie_secure``) every answer tells browsers to come to this host over TLS alone for so long
+    (Strict-Transport-Security). 0: it is not told.
+    """
+
     metrics_open: bool = False
     """Let anybody read ``/metrics``, not only viewers and operators."""
 
@@ -90,7 +96,7 @@ class Settings:
     """How long a guest's token and cookie last."""
 
     guests_per_minute_max: Count = 60
-    """New guests a minute from one address; more are told to slow down."""
+    """New guests a minute from one address, or one /64 of IPv6; more are told to slow down."""
 
     guests_per_minute_total_max: CountOrNone = 60_000
     """New guests a minute from all addresses together; more are told to slow down. 0: no bound."""

@@ -37,13 +37,17 @@ _GUARDS: Final = (
 class Browsers:
     """What answers tell browsers. One per service."""
 
-    def __init__(self, allowed: Iterable[str]) -> None:
+    def __init__(self, allowed: Iterable[str], *, hsts_max_age_s: int = 0) -> None:
         """
         Pages of the *allowed* origins may read answers, with credentials; nobody else's.
 
         Args:
             allowed: As browsers write them: ``https://app.example``, without a slash at the end.
+            hsts_max_age_s: For so long they shall come over TLS alone; 0 where that is not for us to say.
         """
+        # For this host only: what else there is on its domain is not ours to speak for.
+        hsts = (("Strict-Transport-Security", f"max-age={hsts_max_age_s}"),) if hsts_max_age_s else ()
+        self._guards = _GUARDS + hsts
         self._told = {
             origin: {
                 "Access-Control-Allow-Origin": origin,
@@ -61,7 +65,7 @@ class Browsers:
         headers = response.headers
         # Instead of aiohttp's own, which names its version and Python's to whoever looks for an old one.
         headers[hdrs.SERVER] = "jobsvc"
-        for name, value in _GUARDS:
+        for name, value in self._guards:
             if name not in headers:
                 headers.add(name, value)
         if self._told:

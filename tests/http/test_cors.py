@@ -12,7 +12,7 @@ from jobsvc.settings import UnusableSetting
 from jobsvc.settings_loading import load_settings
 
 if TYPE_CHECKING:
-    from tests.http.client import Answer
+    from tests.http.client import JSON, Answer
     from tests.http.conftest import Starter
     from tests.http.world import World
 
@@ -218,3 +218,25 @@ async def test_the_page_links_web_addresses_and_nothing_else() -> None:
     output, _ = await process.communicate()
 
     assert ["https://x.com/a/status/1", "http://example.com/", *[None] * 10] == json.loads(output)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({}, None),
+        ({"cookie_secure": True}, "max-age=31536000"),
+        ({"cookie_secure": True, "hsts_max_age_s": 60}, "max-age=60"),
+        ({"cookie_secure": True, "hsts_max_age_s": 0}, None),
+    ],
+)
+async def test_behind_tls_browsers_are_told_to_come_over_tls_alone(
+    start: Starter, settings: dict[str, JSON], told: str | None
+) -> None:
+    """
+    On answers, refusals and pages, for this host and no other; in the clear it would not count, and is not said.
+    """
+    world = await start(**settings)
+
+    answers = [await world.nobody.get(path) for path in ("/healthz", "/api/jobs", "/", "/api/nothing")]
+
+    assert [told] * 4 == [answer.headers.get("Strict-Transport-Security") for answer in answers]
