@@ -25,6 +25,7 @@ import { clock, span } from "./words.js";
  * @property {number} lease_s
  * @property {number[]} renewed When the lease was given, and when progress renewed it.
  * @property {[number, number][]} progress How far it was when, in percent.
+ * @property {string} why It ended as it did, in the words of whoever said so.
  */
 
 /** @typedef {{name: string, worker: string, fence: number | null, parts: Part[]}} Lane */
@@ -117,17 +118,20 @@ class Life {
 
   /** @param {number} at */
   over(at) {
-    if (!this.part) return;
-    this.part.to = at;
-    this.say(this.part);
+    const part = this.part;
     this.part = null;
+    if (!part) return;
+    part.to = at;
+    this.say(part);
+    // A wait that was over at once was none.
+    if (!part.work && part.from === at) this.lane.parts.splice(this.lane.parts.indexOf(part), 1);
   }
 
   /** @param {Record<string, any>} data @param {number} at */
   start({ attempt, worker, fence, lease_s }, at) {
     this.over(at);
     Object.assign(this.lane, { name: `Attempt ${attempt}`, worker: worker ?? "", fence });
-    this.begin("running", at, { lease_s, renewed: [at], progress: [] });
+    this.begin("running", at, { lease_s, renewed: [at], progress: [], why: "" });
   }
 
   /** @param {Record<string, any>} data @param {number} at */
@@ -143,10 +147,11 @@ class Life {
   end(kind, data, at) {
     const why = data.error?.message ?? data.reason ?? "";
     const part = this.part;
-    if (part?.work) part.kind = kind;
-    else this.mark(kind, at, why, data.report?.fence);
+    if (part?.work) {
+      part.kind = kind;
+      part.work.why = why;
+    } else this.mark(kind, at, why, data.report?.fence);
     this.over(at);
-    if (part?.work && why) part.words += `: ${why}`;
   }
 
   /** Nothing was heard of the worker for as long as its lease was. @param {Record<string, any>} data @param {number} at */
@@ -185,10 +190,10 @@ class Life {
 }
 
 /** @param {Part} part @param {Work} work */
-function worked({ kind, from, to }, { lease_s, renewed, progress }) {
+function worked({ kind, from, to }, { lease_s, renewed, progress, why }) {
   const far = progress.at(-1);
   return [
-    `${KINDS[kind]}, ${length(from, to)}`,
+    `${KINDS[kind]}${why && ` (${why})`}, ${length(from, to)}`,
     ...(far ? [`progress ${far[1]} %`] : []),
     `a lease of ${lease_s} s${renewed.length > 1 ? `, renewed by progress ${times(renewed.length - 1)}` : ""}`,
   ].join("; ");

@@ -83,7 +83,7 @@ class Lifeline extends Base {
     };
     return html`<button
       type="button"
-      class=${from === to ? "mark" : "stretch"}
+      class=${from === to && !work ? "mark" : "stretch"}
       data-kind=${kind}
       aria-label=${words}
       aria-current=${nth === on ? "true" : nothing}
