@@ -1,5 +1,5 @@
 """
-One walk along the streams: job after job, its versions, owners and erasures, and its rows in the views.
+One walk along the streams: job after job, its versions, states, owners and erasures, and its rows in the views.
 
 What belongs to a job is met together, so nothing has to be remembered but the job at hand, however many there are; a
 page of events and the views' rows of the very same jobs are read as of one moment, so it may run while the service
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from jobsvc.domain.errors import UnreadableEvent, ViewMismatch
 from jobsvc.domain.events import Created, Erased, OwnerChanged
+from jobsvc.domain.machine import next_state, would_refuse
 from jobsvc.domain.words import ERASED
 from jobsvc.memory import INLINE
 from jobsvc.operate.findings import FINDINGS_MAX, Finding
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from jobsvc.domain.events import Event
-    from jobsvc.domain.words import JobId
+    from jobsvc.domain.words import JobId, State
     from jobsvc.store.seam import Record, Store, StreamsPage, ViewName
 
 VIEWS: tuple[ViewName, ...] = ("active", "keys", "history")
@@ -31,11 +32,12 @@ VIEWS: tuple[ViewName, ...] = ("active", "keys", "history")
 class _Stream:
     """The job at hand: what its events have added up to so far."""
 
-    __slots__ = ("forgotten", "job_id", "owner", "rows", "version")
+    __slots__ = ("forgotten", "job_id", "owner", "rows", "state", "version")
 
     def __init__(self, job_id: JobId) -> None:
         self.job_id = job_id
         self.version = 0
+        self.state: State | None = None
         self.owner: str | None = None
         self.forgotten: int | None = None
         self.rows: list[Any] = [None for _ in INLINE]
@@ -112,9 +114,9 @@ class StreamWalk:
         except UnreadableEvent as error:
             self._found(record.position, error.message)
             return
-        wrong = _wrong_owner(stream, record, event)
-        if wrong is not None:
-            self._found(record.position, wrong)
+        for wrong in (_refused(stream, event), _wrong_owner(stream, record, event)):
+            if wrong is not None:
+                self._found(record.position, wrong)
         self._note_erasure(event)
         if self._views and not record.archived:
             # The views are of what lies in no segment.
@@ -171,6 +173,18 @@ class StreamWalk:
     def _found_in_view(self, what: str) -> None:
         if len(self.in_views) < FINDINGS_MAX:
             self.in_views.append(Finding(None, what))
+
+
+def _refused(stream: _Stream, event: Event) -> str | None:
+    """Why the domain would never have had *event* follow in *stream*, however well it is chained, if so."""
+    before = stream.state
+    if isinstance(event.facts, Created):
+        stream.state = event.facts.state
+        return None if before is None else f"a second {event.type} of {event.job_id}, which there was already"
+    if before is None:
+        return f"the stream of {event.job_id} begins with {event.type}, and not with job.created"
+    stream.state = next_state(before, event.type)
+    return f"{event.type} cannot come about while a job is {before}" if would_refuse(before, event.type) else None
 
 
 def _wrong_owner(stream: _Stream, record: Record, event: Event) -> str | None:

@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 
 from jobsvc.cli import main
 from jobsvc.operate.verify import verify
+from jobsvc.store.chain import GENESIS, link
 from jobsvc.store.driver import connect
 from jobsvc.store.sqlite import SqliteStore
 from tests.http.world import World, started
@@ -86,6 +87,31 @@ def tamper(path: Path, *statements: str | tuple[str, tuple[Any, ...]]) -> None:
             raw.execute(sql, parameters)
     finally:
         raw.close()
+
+
+def rechain(path: Path) -> None:
+    """
+    The chain of the log at *path* is made anew over its events as they stand, and the head with it.
+    """
+    rows = select(
+        path, "SELECT position, job_id, version, type, schema, at, facts, payload_digest FROM events ORDER BY position"
+    )
+    chain, statements = GENESIS, []
+    for position, job_id, version, kind, schema, at, facts, digest in rows:
+        chain = link(
+            chain,
+            position,
+            job_id=job_id,
+            version=version,
+            type=kind,
+            schema=schema,
+            at=at,
+            facts=facts.encode() if isinstance(facts, str) else facts,
+            payload_digest=digest,
+        )
+        statements.append(("UPDATE events SET chain = ? WHERE position = ?", (chain, position)))
+    last = ("UPDATE head SET position = ?, chain = ?, at = ?", (rows[-1][0], chain, rows[-1][5]))
+    tamper(path, *statements, last)
 
 
 UNGUARDED = (

@@ -17,7 +17,7 @@ from jobsvc.store.seam import Batch
 from jobsvc.store.sqlite import SqliteStore
 from tests.http.world import started
 from tests.store.histories import START, job_id
-from tests.system.logs import copied, jobsvc, looking_at, said, select, tamper, verified, write_log
+from tests.system.logs import copied, jobsvc, looking_at, rechain, said, select, tamper, verified, write_log
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -285,6 +285,48 @@ async def test_a_head_that_does_not_fit_is_found(log: Path, change: str) -> None
     result = await verified(log)
 
     assert {last + 1 if "+" in change else last} == {finding.position for finding in result.findings}
+
+
+# What no job can have lived, in a chain that holds
+
+
+ONCE_MORE = """
+    INSERT INTO events (position, job_id, version, type, schema, at, owner, previous_owner, facts, payload, salt,
+                        payload_digest, chain)
+    SELECT (SELECT max(position) + 1 FROM events), job_id,
+           (SELECT max(version) + 1 FROM events AS other WHERE other.job_id = one.job_id), type, schema,
+           (SELECT max(at) FROM events), owner, previous_owner, facts, payload, salt, payload_digest, chain
+    FROM events AS one WHERE type = ? ORDER BY position LIMIT 1
+"""
+STARTED_BEFORE_IT_WAS_MADE = """
+    UPDATE events SET type = 'job.started', facts = (SELECT facts FROM events WHERE type = 'job.started' LIMIT 1)
+    WHERE position = 1
+"""
+
+
+@pytest.mark.parametrize(
+    ("statement", "last", "what"),
+    [
+        ((ONCE_MORE, ("job.created",)), True, "a second job.created"),
+        ((ONCE_MORE, ("job.completed",)), True, "job.completed cannot come about while a job is completed"),
+        ((STARTED_BEFORE_IT_WAS_MADE, ()), False, "begins with job.started"),
+    ],
+)
+async def test_a_life_that_the_domain_would_refuse_is_found_though_the_chain_holds(
+    log: Path, statement: tuple[str, tuple[str, ...]], what: str, *, last: bool
+) -> None:
+    """
+    The log was rewritten with care, head, chain and views: what it tells cannot have happened.
+    """
+    tamper(log, statement)
+    rechain(log)
+    for view in PLANTED:
+        await said("rebuild", view, "--database", str(log))
+
+    (finding,) = (await verified(log)).findings
+
+    assert (head_of(log)[0] if last else 1) == finding.position
+    assert what in finding.what
 
 
 # Erasure
