@@ -11,27 +11,40 @@ from typing import TYPE_CHECKING
 from jobsvc.domain.errors import UnreadableEvent
 from jobsvc.operate.findings import Finding
 from jobsvc.store.chain import GENESIS
-from jobsvc.store.seam import ROWS_PER_PAGE_MAX
 from jobsvc.store.segments import content_of, link_segment
 
 if TYPE_CHECKING:
     from jobsvc.store.seam import Segment, Store
 
 
-async def wrong_segment(store: Store) -> Finding | None:
+class ManifestWalk:
     """
-    What is wrong with the first segment that is not what the manifest says, at its first position.
+    A walk along the manifest, segment after segment, to its end or to the first thing that is wrong.
 
-    Cost: about 4 µs an archived event; one segment in memory.
+    Attributes:
+        finding: What it stopped at: the first segment that is not what the manifest says, at its first position.
     """
-    number, chain = 0, GENESIS
-    while segments := await store.read_segments(after=number, limit=ROWS_PER_PAGE_MAX):
-        for segment in segments:
-            wrong = _wrong_row(segment, number + 1, chain) or await _wrong_body(store, segment)
+
+    def __init__(self, store: Store) -> None:
+        """Nothing has been read yet of *store*, opened, if only for reading."""
+        self._store = store
+        self._number = 0
+        self._chain = GENESIS
+        self.finding: Finding | None = None
+
+    async def step(self) -> bool:
+        """
+        One segment further; False once there are no more, or something is wrong.
+
+        Cost: three short reads, and about 4 µs an event on the event loop; one segment in memory.
+        """
+        for segment in await self._store.read_segments(after=self._number, limit=1):
+            wrong = _wrong_row(segment, self._number + 1, self._chain) or await _wrong_body(self._store, segment)
             if wrong is not None:
-                return Finding(segment.first_position, f"segment {segment.number}: {wrong}")
-            number, chain = segment.number, segment.chain
-    return None
+                self.finding = Finding(segment.first_position, f"segment {segment.number}: {wrong}")
+            self._number, self._chain = segment.number, segment.chain
+            return wrong is None
+        return False
 
 
 def _wrong_row(segment: Segment, number: int, previous: bytes) -> str | None:

@@ -1,9 +1,9 @@
 """
 The rounds: the doctor's checks as the service makes them by itself, all the time and a little at a time.
 
-A round walks along the log, then along the streams, a few events at a step with a pause after each, so that it takes a
-small part of the loop's time however long the log is; the quick checks come every few seconds. What is wrong stays
-known until a later look finds it right.
+A round walks along the log, then along the archive's manifest, then along the streams, a few events or one segment at
+a step with a pause after each, so that it takes a small part of the loop's time however long the log is; the quick
+checks come every few seconds. What is wrong stays known until a later look finds it right.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from jobsvc.operate.checks import Checked, quick_checks
 from jobsvc.operate.doctor import walked
 from jobsvc.operate.findings import Finding
 from jobsvc.operate.log_walk import LogWalk
+from jobsvc.operate.manifest import ManifestWalk
 from jobsvc.operate.stream_walk import StreamWalk
 from jobsvc.operate.views import CATCH_UP
 from jobsvc.telemetry import log, log_failure
@@ -120,7 +121,7 @@ class Rounds:
         self._quick = self._told(self._quick, lasting)
 
     async def go_round(self) -> None:
-        """The log was walked along once, and the streams, and what that says is known."""
+        """The log was walked along once, and the manifest, and the streams, and what that says is known."""
         catch_ups = [CatchUp(self._store, one) for one in CATCH_UP]
         for one in catch_ups:
             await one.begin()
@@ -135,10 +136,19 @@ class Rounds:
         while await walk.step(limit=self._slice_events) and walk.position < until:
             self.position = walk.position
             await asyncio.sleep(self._pause_s)
-        findings = await self._along_streams(until, catch_ups) if walk.finding is None else [walk.finding]
+        findings = [one for one in (walk.finding, await self._along_manifest()) if one is not None]
+        if not findings:
+            findings = await self._along_streams(until, catch_ups)
         if self._trusted():
             self._walked = self._told(self._walked, walked(findings, walk.position))
             self.completed += 1
+
+    async def _along_manifest(self) -> Finding | None:
+        """What is wrong in the archive; what is archived meanwhile is walked along too, which is little."""
+        manifest = ManifestWalk(self._store)
+        while await manifest.step():  # noqa: ASYNC110  # a pace
+            await asyncio.sleep(self._pause_s)
+        return manifest.finding
 
     async def _along_streams(self, events: int, catch_ups: Sequence[CatchUp]) -> list[Finding]:
         """What is wrong in the streams and the views; no further than twice as many *events* as there were."""

@@ -17,7 +17,7 @@ from msgspec import Struct
 from jobsvc.operate.catch_ups import CatchUp
 from jobsvc.operate.findings import Finding
 from jobsvc.operate.log_walk import LogWalk
-from jobsvc.operate.manifest import wrong_segment
+from jobsvc.operate.manifest import ManifestWalk
 from jobsvc.operate.stream_walk import VIEWS, StreamWalk
 from jobsvc.operate.views import CATCH_UP
 
@@ -94,10 +94,12 @@ async def verify(
     while await walk.step():
         if progress is not None:
             progress(walk.position, of)
-    wrong = await wrong_segment(store)
-    if wrong is not None:
+    manifest = ManifestWalk(store)
+    while await manifest.step():
+        pass
+    if manifest.finding is not None:
         # No stream can be read through it.
-        found = [one for one in (walk.finding, wrong) if one is not None]
+        found = [one for one in (walk.finding, manifest.finding) if one is not None]
         return Verified(walk.position, walk.chain.hex(), sorted(found, key=lambda one: one.position or 0))
     streams = _streams_of(store, walk)
     while await streams.step():

@@ -14,9 +14,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from jobsvc.operate.manifest import ManifestWalk
 from jobsvc.store.sqlite import SqliteStore
+from tests.http.client import until
+from tests.http.world import started
 from tests.store.histories import History
-from tests.system.logs import copied, said, select, tamper, verified
+from tests.system.logs import copied, looking_at, said, select, tamper, verified
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -148,6 +151,47 @@ async def test_a_tampered_archive_is_found(log: Path, tmp_path: Path) -> None:
         finding = (await verified(path)).findings[0]
         assert what in finding.what
         assert finding.position is not None
+
+
+@pytest.mark.parametrize(
+    ("statement", "what"),
+    [
+        ("UPDATE segments SET chain = zeroblob(32) WHERE number = 2", "segment 2: the chain of the manifest breaks"),
+        ("DELETE FROM archived_jobs WHERE segment = 4", "is not found by its id"),
+    ],
+)
+async def test_a_service_finds_by_itself_that_its_archive_was_tampered_with(
+    log: Path, statement: str, what: str
+) -> None:
+    """
+    What no walk along the log or the streams would meet, since they read what the segments hold.
+    """
+    await archived(log)
+    tamper(log, "PRAGMA foreign_keys = OFF", _UNGUARDED, statement)
+
+    async with started(log, doctor_pause_s=0.0001, doctor_rest_s=0.001) as world:
+        rounds = world.service.rounds
+        await until(lambda: rounds.completed > 0)
+        found = {one.check: one.says for one in rounds.findings}
+
+    assert {"archive"} == set(found)
+    assert what in found["archive"]
+
+
+async def test_a_walk_along_the_manifest_takes_a_segment_a_step(log: Path) -> None:
+    """
+    So that whoever shares the loop waits for no more than one.
+    """
+    await archived(log)
+    ((segments,),) = select(log, "SELECT count(*) FROM segments")
+
+    async with looking_at(log) as store:
+        walk, steps = ManifestWalk(store), 0
+        while await walk.step():
+            steps += 1
+
+    assert segments == steps > 3
+    assert walk.finding is None
 
 
 async def test_segments_are_guarded(log: Path) -> None:
