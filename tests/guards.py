@@ -78,7 +78,7 @@ GUARDS: Final[dict[str, tuple[Guard, ...]]] = {
     ),
     "test_claims.py::test_a_claim_is_whole_or_not_at_all_whatever_fails": (
         Guard("jobsvc/takeovers.py", 'stage.remember(Mark(HANDOVERS, work.guest, "", "", owner, _NEVER))', "pass"),
-        Guard("jobsvc/ledger.py", "                self.memory.spend(guest)\n", "                pass\n"),
+        Guard("jobsvc/writer.py", "                self._memory.spend(guest)\n", "                pass\n"),
     ),
     "test_keys.py::test_many_creators_of_one_key_get_one_job": (
         Guard(
@@ -90,7 +90,7 @@ GUARDS: Final[dict[str, tuple[Guard, ...]]] = {
     "test_keys.py::test_a_create_finds_its_holder_alive_or_not_at_all": (_A_KEY_FREED_IN_A_BATCH_IS_FREE,),
     "test_keys.py::test_nobody_is_told_of_a_job_that_was_not_written": (
         Guard(
-            "jobsvc/ledger.py",
+            "jobsvc/writer.py",
             "entry.outcome = self._desk.work(entry.work, entry.mark, stage)",
             "entry.outcome = self._desk.work(entry.work, entry.mark, stage); self._answer(entry)",
         ),
@@ -171,7 +171,7 @@ GUARDS: Final[dict[str, tuple[Guard, ...]]] = {
         Guard("jobsvc/clock.py", "if wall < slow:", "if False:"),
     ),
     "test_leases.py::test_a_claim_given_up_costs_nobody_anything": (
-        Guard("jobsvc/ledger.py", "if not reached and isinstance(entry.outcome, Grants):", "if False:"),
+        Guard("jobsvc/writer.py", "if not reached and isinstance(entry.outcome, Grants):", "if False:"),
         Guard("jobsvc/ledger.py", "if isinstance(entry.outcome, Grants) and entry.answered:", "if False:"),
     ),
     "test_leases.py::test_a_cleanup_and_the_sweeper_end_a_lapsed_job_once": (
@@ -183,9 +183,9 @@ GUARDS: Final[dict[str, tuple[Guard, ...]]] = {
     ),
     "test_readers.py::test_a_reader_that_comes_at_any_moment_misses_nothing": (
         Guard(
-            "jobsvc/ledger.py",
-            "stage.spent:\n            self._publish(stage.changes)",
-            "stage.spent:\n            asyncio.get_running_loop().call_soon(self._publish, stage.changes)",
+            "jobsvc/writer.py",
+            "self._news.publish(stage.changes, spent=stage.spent)",
+            "asyncio.get_running_loop().call_soon(lambda: self._news.publish(stage.changes, spent=stage.spent))",
         ),
         Guard(
             "jobsvc/http/connection.py",
@@ -194,7 +194,7 @@ GUARDS: Final[dict[str, tuple[Guard, ...]]] = {
         ),
     ),
     "test_readers.py::test_a_caller_that_hangs_up_leaves_its_job_to_be_done": (
-        Guard("jobsvc/ledger.py", "if self.future is None or self.future.done():", "if self.future is None:"),
+        Guard("jobsvc/entries.py", "if self.future is None or self.future.done():", "if self.future is None:"),
     ),
     "test_readers.py::test_a_worker_never_sleeps_through_a_job": (
         Guard("jobsvc/http/workers.py", "if not service.ledger.waiting(command.kinds):", "if True:"),

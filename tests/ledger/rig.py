@@ -206,7 +206,7 @@ class Rig:
         """
         Held progress whose time has come is written.
         """
-        self.ledger._flush_due()  # noqa: SLF001  # by hand, instead of its timer
+        self.ledger._writer.flush()  # noqa: SLF001  # by hand, instead of its timer
         await self.settled()
 
     async def settled(self) -> None:

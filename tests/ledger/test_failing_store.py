@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from pysqlite3 import OperationalError
 
-from jobsvc import ledger as ledger_module
+from jobsvc import writer
 from jobsvc.answers import Answer, MarkRequest
 from jobsvc.desk import Limits
 from jobsvc.domain.errors import StoreDown
@@ -34,7 +34,7 @@ def _quick_probes(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     A store that went away is tried again at once.
     """
-    monkeypatch.setattr(ledger_module, "_PROBE_S", 0.001)
+    monkeypatch.setattr(writer, "_PROBE_S", 0.001)
 
 
 class Broken:

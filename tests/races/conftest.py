@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from jobsvc import ledger as ledger_module
+from jobsvc import writer
 from tests.races.schedule import Play, World
 
 if TYPE_CHECKING:
@@ -116,4 +116,4 @@ def _quick_probes(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     A store that went away is tried again at once.
     """
-    monkeypatch.setattr(ledger_module, "_PROBE_S", 0.001)
+    monkeypatch.setattr(writer, "_PROBE_S", 0.001)

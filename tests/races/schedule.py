@@ -175,7 +175,7 @@ class World:
         The service was killed, and another runs on what it left: nothing was drained, said or tidied up.
         """
         dead = self.rig
-        writer = dead.ledger._writer  # noqa: SLF001  # what a kill does, nobody offers
+        writer = dead.ledger.writer
         assert writer is not None
         writer.cancel()
         await asyncio.gather(writer, return_exceptions=True)

@@ -145,7 +145,7 @@ class InLoop:
         assert ledger.writer is not None
         ledger.writer.cancel()
         await asyncio.gather(ledger.writer, return_exceptions=True)
-        ledger._writer = None  # noqa: SLF001  # what a kill does, nobody offers
+        ledger._writing = None  # noqa: SLF001  # what a kill does, nobody offers
         await self._end()
 
     async def _end(self) -> None:
