@@ -32,6 +32,12 @@ _GUARDS: Final = (
     ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
 )
 """On every answer that does not say otherwise itself."""
+_SERVER: Final = "jobsvc"
+"""Instead of aiohttp's own, which names its version and Python's to whoever looks for an old one."""
+
+
+def _lines(headers: Iterable[tuple[str, str]]) -> bytes:
+    return "".join(f"{name}: {value}\r\n" for name, value in headers).encode()
 
 
 class Browsers:
@@ -59,17 +65,25 @@ class Browsers:
         }
         # A cache must know that somebody else might be answered otherwise, strangers' answers included.
         self._strangers = {"Vary": "Origin"} if self._told else {}
+        always = _lines((("Server", _SERVER), *self._guards))
+        self._lines = {origin: always + _lines(told.items()) for origin, told in self._told.items()}
+        self._strangers_lines = always + _lines(self._strangers.items())
 
     def adorn(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
         """*response*, about to be sent in answer to *request*, says what browsers may do with it."""
         headers = response.headers
-        # Instead of aiohttp's own, which names its version and Python's to whoever looks for an old one.
-        headers[hdrs.SERVER] = "jobsvc"
+        headers[hdrs.SERVER] = _SERVER
         for name, value in self._guards:
             if name not in headers:
                 headers.add(name, value)
         if self._told:
             headers.extend(self._told.get(request.headers.get(hdrs.ORIGIN, ""), self._strangers))
+
+    def lines(self, request: web.BaseRequest) -> bytes:
+        """The same as ``adorn`` adds, as the lines of a head, where the answer says nothing of it itself."""
+        if not self._told:
+            return self._strangers_lines
+        return self._lines.get(request.headers.get(hdrs.ORIGIN, ""), self._strangers_lines)
 
     def preflight(self, request: web.BaseRequest, methods: str) -> web.Response:
         """The answer to OPTIONS: what the path takes, and for a page of an allowed origin what it may send."""

@@ -20,6 +20,7 @@ from jobsvc.domain.errors import AccessDenied, InvalidCommand
 from jobsvc.domain.words import Principal
 from jobsvc.http.bodies import parse
 from jobsvc.http.problems import Malformed, TooLarge, Unauthenticated, UnsupportedMediaType
+from jobsvc.http.reply import JSON_HEADERS, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from jobsvc.tokens import Bearer
 
 _OWNER: Final = re.compile(r"(guest|user):[!-~]{1,200}")
+_JSON: Final = "application/json"
 LIMITED_ROLES: Final = frozenset({"guest", "user"})
 """Who is held to bounds that trusted roles are not."""
 _SCOPE: Final = "request"
@@ -146,7 +148,7 @@ class Call:
 
     def query(self, name: str) -> str | None:
         """The query parameter *name*, if it was sent."""
-        return self.request.query.get(name)
+        return self.request.query.get(name) if self.request.rel_url.raw_query_string else None
 
     def whole_number(self, name: str, *, default: int, least: int, most: int) -> int:
         """
@@ -184,9 +186,13 @@ class Call:
         if self.request.headers.get("Content-Encoding", "identity").lower() != "identity":
             message = "a body comes as it is: Content-Encoding is not taken"
             raise UnsupportedMediaType(message)
-        if content and self.request.content_type != "application/json":
+        if content and not self._is_json():
             raise UnsupportedMediaType
         return content
+
+    def _is_json(self) -> bool:
+        """True if the body says that it is JSON; the header as nearly all send it is not taken apart."""
+        return self.request.headers.get("Content-Type") == _JSON or self.request.content_type == _JSON
 
     async def sent(self) -> bytes:
         """
@@ -250,12 +256,9 @@ class Call:
 
 def respond(content: bytes, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
     """A JSON answer that nobody may keep."""
-    return web.Response(
-        body=content, status=status, headers=_JSON_HEADERS | dict(headers) if headers else _JSON_HEADERS
-    )
-
-
-_JSON_HEADERS: Final = {"Content-Type": "application/json", "Cache-Control": "no-store"}
+    if content:
+        return Reply(content, status=status, further=headers or {})
+    return web.Response(body=content, status=status, headers=JSON_HEADERS | dict(headers or {}))
 
 
 def _too_large(bytes_max: int) -> TooLarge:

@@ -78,6 +78,11 @@ class Request(web.BaseRequest):
         super().__init__(*parts, client_max_size=service.settings.body_bytes_max)
         self._browsers = service.browsers
 
+    @property
+    def told(self) -> bytes:
+        """What its answer tells a browser, as the lines of a head."""
+        return self._browsers.lines(self)
+
     async def _prepare_hook(self, response: web.StreamResponse) -> None:
         self._browsers.adorn(self, response)
 
