@@ -152,14 +152,15 @@ class Feed:
 
     def publish(self, changes: Iterable[Change]) -> None:
         """These changes are the newest of the log, visible from now on; whom they concern is told in the next turns."""
+        epoch = self._memory.epoch
         for change in changes:
             if isinstance(change.event.facts, Erased):
                 # What was told of the job before may not be told again; the store knows what of it is left.
                 self.ring.clear()
                 self._pieces.clear()
-            encoded = EncodedChange(change, self._memory.epoch)
+            encoded = EncodedChange(change, epoch)
             self.ring.keep(encoded)
-            for channel in self._channels_of(encoded):
+            for channel in self._channels_of(encoded) if self._members else ():
                 if channel.scope.shows_change(change):
                     self._stir(channel, change)
 

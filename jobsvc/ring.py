@@ -62,8 +62,8 @@ class Ring:
         """
         *encoded* is the newest; the oldest are forgotten until the bounds hold again, but never the newest itself.
         """
-        self.position = _position(encoded)
-        self._kept[self.position] = encoded
+        self.position = position = _position(encoded)
+        self._kept[position] = encoded
         self.bytes += encoded.size
         for owner in encoded.owners:
             self._by_owner.setdefault(owner, []).append(encoded)

@@ -241,11 +241,18 @@ def lease_token(secret: str, epoch: str, *, job_id: str, fence: int) -> str:
     The right to report on a job under *fence*: the fence, readable, and a MAC over epoch, job and fence.
 
     Never stored: the same four always give the same token. Remembered for the reports that a grant is followed by.
-    Cost: 2 µs, then 0.2 µs.
+    Cost: 1.5 µs, then 0.2 µs.
     """
     # No signed part of a bearer token holds a NUL, so neither kind of token can stand in for the other.
-    proof = hmac.digest(secret.encode(), f"lease\0{epoch}\0{job_id}\0{fence}".encode(), "sha256")
-    return f"{fence}.{urlsafe_b64encode(proof[:_MAC_BYTES]).decode('ascii')}"
+    mac = _keyed(secret).copy()
+    mac.update(f"lease\0{epoch}\0{job_id}\0{fence}".encode())
+    return f"{fence}.{urlsafe_b64encode(mac.digest()[:_MAC_BYTES]).decode('ascii')}"
+
+
+@lru_cache(maxsize=8)
+def _keyed(secret: str) -> hmac.HMAC:
+    """The MAC before anything was said: a copy of it costs less than to begin anew."""
+    return hmac.new(secret.encode(), digestmod="sha256")
 
 
 def read_lease_token(secret: str, epoch: str, *, job_id: str, token: str, previous: Sequence[str] = ()) -> int:

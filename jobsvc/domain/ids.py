@@ -13,6 +13,8 @@ from typing import Final
 
 _ID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 _COUNTER_MAX: Final = 0xFFF
+_VARIANTS: Final = "89ab"
+"""What the first digit after the third hyphen may be; two of its bits are chance (RFC 9562, section 4.1)."""
 RANDOM_BYTES: Final = 8
 """
 How many random bytes one id takes.
@@ -33,11 +35,12 @@ class IdMaker:
     Not safe for several threads: one maker belongs to one event loop.
     """
 
-    __slots__ = ("_counter", "_millisecond")
+    __slots__ = ("_counter", "_millisecond", "_prefix")
 
     def __init__(self) -> None:
         self._millisecond = 0
         self._counter = 0
+        self._prefix = "00000000-0000"
 
     def make(self, moment: int, randomness: bytes) -> str:
         """
@@ -49,11 +52,15 @@ class IdMaker:
         """
         millisecond = moment // 1000
         if millisecond > self._millisecond:
-            self._millisecond, self._counter = millisecond, 0
+            self._begin(millisecond)
         elif self._counter < _COUNTER_MAX:
             self._counter += 1
         else:
-            self._millisecond, self._counter = self._millisecond + 1, 0
-        tail = (int.from_bytes(randomness, "big") & 0x3FFF_FFFF_FFFF_FFFF) | 0x8000_0000_0000_0000
-        text = f"{self._millisecond:012x}{tail:016x}"
-        return f"{text[:8]}-{text[8:12]}-7{self._counter:03x}-{text[12:16]}-{text[16:]}"
+            self._begin(self._millisecond + 1)
+        tail = randomness.hex()
+        variant = _VARIANTS[randomness[0] >> 4 & 3]
+        return f"{self._prefix}-7{self._counter:03x}-{variant}{tail[1:4]}-{tail[4:]}"
+
+    def _begin(self, millisecond: int) -> None:
+        text = f"{millisecond:012x}"
+        self._millisecond, self._counter, self._prefix = millisecond, 0, f"{text[:8]}-{text[8:]}"

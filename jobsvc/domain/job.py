@@ -162,12 +162,15 @@ def evolve(job: Job | None, event: Event) -> Job:
         message = f"the stream of {event.job_id} does not begin with job.created"
         raise ValueError(message)
     state = next_state(job.state, event.type)
+    if isinstance(facts, Started):
+        return _started(job, event, facts, state=state)
     job = replace(job, state=state, version=event.version, position=event.position)
     match facts:
+        case Completed():
+            ended = _ended(job, event.at, fence=job.fence, reason=None, followed_by=facts.followed_by)
+            return replace(ended, result=payload.result, failure=None)
         case Due():
             return replace(job, due_at=None, ready_at=event.at)
-        case Started():
-            return _started(job, facts, at=event.at)
         case Progressed():
             progress = Progress(percent=payload.percent, message=payload.message, data=payload.progress_data)
             return replace(job, progress=progress, leased_at=event.at)
@@ -181,9 +184,6 @@ def evolve(job: Job | None, event: Event) -> Job:
             return _let_go(job, fence=facts.fence, attempt=facts.attempt)
         case CancelRequested():
             return _asked_to_stop(job, facts, reason=payload.reason)
-        case Completed():
-            ended = _ended(job, event.at, fence=job.fence, reason=None, followed_by=facts.followed_by)
-            return replace(ended, result=payload.result, failure=None)
         case Failed():
             ended = _ended(job, event.at, fence=facts.fence, reason=payload.reason, followed_by=facts.followed_by)
             attempt = ended.attempt if facts.attempt is None else facts.attempt
@@ -237,9 +237,13 @@ def _created(event: Event, facts: Created, *, submission: Submission) -> Job:
     )
 
 
-def _started(job: Job, facts: Started, *, at: Micros) -> Job:
+def _started(job: Job, event: Event, facts: Started, *, state: State) -> Job:
+    at = event.at
     return replace(
         job,
+        state=state,
+        version=event.version,
+        position=event.position,
         fence=facts.fence,
         attempt=facts.attempt,
         lease_us=facts.lease_us,

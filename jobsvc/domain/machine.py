@@ -13,13 +13,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
+from msgspec import Struct
 from transitions import Event, Machine, Transition
 
-from jobsvc.domain.words import ACTIVE, ERASED, TERMINAL, State
+from jobsvc.domain.words import ACTIVE, ERASED, TERMINAL, Micros, State
 
 if TYPE_CHECKING:
-    from jobsvc.domain.events import EventType
-    from jobsvc.domain.job import Job
+    from jobsvc.domain.events import EventType  # noqa: TC004  # nobody asks what a Case's fields are
+    from jobsvc.domain.job import Job  # noqa: TC004  # the same
 
 LOST_LEASES_MAX: Final = 3
 """
@@ -101,7 +102,7 @@ ROWS: Final = (
 )
 
 
-class Case:
+class Case(Struct):
     """
     One job under one trigger: all that a guard may ask about, and what came of it.
 
@@ -115,47 +116,23 @@ class Case:
         awake_since: When the service started: it grants the grace anew, since it could tell nobody while it was away.
     """
 
-    __slots__ = (
-        "awake_since",
-        "digest",
-        "emitted",
-        "fence",
-        "force",
-        "holder",
-        "job",
-        "lease_live",
-        "now",
-        "retry_at",
-        "run_at",
-        "state",
-    )
+    job: Job | None
+    now: Micros
+    lease_live: bool = False
+    fence: int = -1
+    force: bool = False
+    run_at: Micros | None = None
+    retry_at: Micros | None = None
+    digest: str = ""
+    holder: Job | None = None
+    awake_since: Micros = 0
+    state: str = NEW
+    emitted: EventType | None = None
 
-    def __init__(
-        self,
-        job: Job | None,
-        now: int,
-        *,
-        lease_live: bool = False,
-        fence: int = -1,
-        force: bool = False,
-        run_at: int | None = None,
-        retry_at: int | None = None,
-        digest: str = "",
-        holder: Job | None = None,
-        awake_since: int = 0,
-    ) -> None:
-        self.job = job
-        self.state: str = NEW if job is None else job.state
-        self.emitted: EventType | None = None
-        self.now = now
-        self.lease_live = lease_live
-        self.fence = fence
-        self.force = force
-        self.run_at = run_at
-        self.retry_at = retry_at
-        self.digest = digest
-        self.holder = holder
-        self.awake_since = awake_since
+    def __post_init__(self) -> None:
+        """The machine begins where the job is."""
+        if self.job is not None:
+            self.state = self.job.state
 
     @property
     def known(self) -> Job:
