@@ -53,8 +53,8 @@ CREATE INDEX history_{side}_by_owner ON {table} (owner, job_id) WHERE finished_a
 CREATE INDEX history_{side}_by_key ON {table} (key, job_id) WHERE finished_at IS NOT NULL AND key IS NOT NULL;
 
 -- name: create_history_completed
--- For the newest result of a key.
-CREATE INDEX history_{side}_completed ON {table} (owner, kind, key, finished_at) WHERE state = 'completed';
+-- For the newest result of a key, which comes first, as in keys.
+CREATE INDEX history_{side}_completed ON {table} (key, kind, owner, finished_at) WHERE state = 'completed';
 
 -- name: index_in_use
 -- Whether the indexes of that side belong to the live history, so that its shadow takes the other side's names.

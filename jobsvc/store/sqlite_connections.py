@@ -170,7 +170,20 @@ def _run_step(raw: RawConnection, step: str, *, number: int) -> None:
     statements = [*split_statements(step), f"PRAGMA user_version = {number}"]
     if number == 1:
         statements += [statement for view in VIEWS for statement in create_view(view, table=view, side="a")]
+    if number == _RESULTS_BY_KEY:
+        statements.append(block("create_history_completed", table="history", side=side_of_history(raw)))
     transaction(raw, lambda raw: [raw.execute(statement) for statement in statements])
+
+
+_RESULTS_BY_KEY: Final = 3
+
+
+def side_of_history(raw: RawConnection) -> str:
+    """
+    Whose names the indexes of the live history have: ``a`` or ``b``, its shadow's being the other.
+    """
+    live = raw.execute(block("index_in_use"), {"name": "history_a_by_owner"}).fetchall()[0][0]
+    return "a" if live else "b"
 
 
 def _check_schema(raw: RawConnection) -> None:

@@ -17,6 +17,7 @@ from jobsvc.store.blocks import block, create_view, statements
 from jobsvc.store.driver import transaction
 from jobsvc.store.seam import ROWS_PER_PAGE_MAX, Behind, Parked, ViewName, ViewProgress
 from jobsvc.store.sqlite_batch import drop_rows, put_rows
+from jobsvc.store.sqlite_connections import side_of_history
 from jobsvc.store.sqlite_reads import (
     POSITION_MAX,
     SqliteReads,
@@ -174,8 +175,8 @@ class SqliteViews(SqliteReads):
 
 
 def _begin_shadow(raw: RawConnection, view: ViewName) -> None:
-    live = raw.execute(block("index_in_use"), {"name": "history_a_by_owner"}).fetchall()[0][0]
-    for statement in create_view(view, table=f"{view}_shadow", side="b" if live else "a"):
+    side = "b" if side_of_history(raw) == "a" else "a"
+    for statement in create_view(view, table=f"{view}_shadow", side=side):
         raw.execute(statement)
 
 

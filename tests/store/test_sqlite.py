@@ -11,6 +11,7 @@ from pysqlite3 import OperationalError
 
 from jobsvc.domain.errors import Corrupt, StoreDown
 from jobsvc.store import driver
+from jobsvc.store.blocks import block
 from jobsvc.store.seam import Needs
 from jobsvc.store.sqlite import SqliteStore
 from tests.store.failing_driver import FailingConnect
@@ -182,6 +183,35 @@ async def test_a_file_of_something_else_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(StoreDown):
         await SqliteStore(tmp_path / "missing.db", read_only=True).open()
     assert not (tmp_path / "missing.db").exists()
+
+
+@pytest.mark.parametrize("side", ["a", "b"])
+async def test_a_file_of_schema_2_finds_results_by_their_key(tmp_path: Path, side: str) -> None:
+    """
+    Whichever side's names its live history has, the index of results is made anew, and a rebuild has the other names.
+    """
+    path, history = tmp_path / "log.db", History()
+    history.create(1)
+    store = SqliteStore(path)
+    await store.open()
+    await store.append(history.batch(), decided_at=0)
+    await store.close()
+    raw = driver.connect(path, read_only=False)
+    raw.execute("PRAGMA user_version = 2")
+    for index, columns in (("by_owner", "owner"), ("by_key", "key"), ("completed", "owner, kind, key, finished_at")):
+        raw.execute(f"DROP INDEX history_a_{index}")
+        raw.execute(f"CREATE INDEX history_{side}_{index} ON history ({columns})")
+    raw.close()
+
+    await store.open()
+    raw = driver.connect(path, read_only=True)
+    made = raw.execute("SELECT sql FROM sqlite_schema WHERE name LIKE 'history__%completed'").fetchall()
+    raw.close()
+    await store.begin_shadow("history")
+    await store.swap_shadow("history", built_to=1)
+    await store.close()
+
+    assert [(block("create_history_completed", table="history", side=side),)] == made
 
 
 async def test_every_pragma_is_in_force(tmp_path: Path) -> None:
