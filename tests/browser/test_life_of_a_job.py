@@ -250,6 +250,28 @@ async def test_a_large_input_is_read_once(stage: Stage) -> None:
     await expect(page.locator("pre")).to_contain_text("x" * 20_000)
 
 
+async def test_words_that_are_none_widen_no_page(stage: Stage) -> None:
+    """
+    The longest key, kind, worker, message and error that there may be, on a telephone; the key is whole on demand.
+    """
+    word = {name: name[0] * length for name, length in (("key", 2_000), ("kind", 64), ("worker", 200), ("told", 1_000))}
+    job = await stage.world.guest.made(key=word["key"], kind=word["kind"], url="https://example.com/" + "p" * 2_000)
+    grant = await stage.world.worker.claim(worker=word["worker"])
+    await stage.world.worker.report(grant, "progress", percent=5, message=word["told"])
+    error = {"code": "code", "message": word["told"]}
+    await stage.world.worker.report(grant, "fail", error=error, retry_after_s=600)
+    page = await operator(stage, f"?job={job['id']}", viewport={"width": 375, "height": 700})
+    await expect(page.locator(".timeline li")).to_have_count(4)
+
+    over = await page.evaluate(
+        "() => { const m = document.querySelector('main'); return m.scrollWidth - m.clientWidth; }"
+    )
+    await page.get_by_role("definition").get_by_text(f"{word['key'][:80]}…", exact=True).click()
+
+    assert 0 == over
+    await expect(page.locator("dd details[open]")).to_contain_text(word["key"])
+
+
 @pytest.mark.parametrize("key", [{"key": "one"}, {}])
 async def test_a_retry_and_what_it_retries_link_to_each_other(stage: Stage, key: dict[str, str]) -> None:
     """

@@ -5,7 +5,7 @@
 import { html, nothing, render } from "lit";
 import { act } from "./service.js";
 import { why } from "./states.js";
-import { nameOf } from "./words.js";
+import { brief, nameOf } from "./words.js";
 
 /** @typedef {import("../../browser/src/jobs.js").Job} Job */
 /** @typedef {"cancel" | "cleanup" | "retry"} Verb */
@@ -55,7 +55,7 @@ export function openActs(jobs, verbs = ["cancel", "cleanup"]) {
           });
           done += 1;
         } catch (error) {
-          refused.push({ job, line: `${nameOf(job)}: ${why(error)}` });
+          refused.push({ job, line: `${brief(nameOf(job))}: ${why(error)}` });
         }
         draw();
       }
@@ -98,7 +98,7 @@ export function openActs(jobs, verbs = ["cancel", "cleanup"]) {
             : nothing}
           <p id="touches">It touches:</p>
           <ul tabindex="0" aria-labelledby="touches">
-            ${jobs.slice(0, SHOWN).map((job) => html`<li>${nameOf(job)} <small>${job.state}</small></li>`)}
+            ${jobs.slice(0, SHOWN).map((job) => html`<li>${brief(nameOf(job))} <small>${job.state}</small></li>`)}
             ${jobs.length > SHOWN ? html`<li>and ${jobs.length - SHOWN} more</li>` : nothing}
           </ul>
           ${VERBS[verb].forces

@@ -148,7 +148,7 @@ class Charts extends Base {
     ];
     return plots.map(
       ([name, unit, lines]) => html`<section>
-        <h2>${name}</h2>
+        <h2>${name} ${unit ? html`<small>in seconds</small>` : nothing}</h2>
         <time-plot .name=${name} .unit=${unit} .times=${times} .lines=${lines}></time-plot>
       </section>`,
     );

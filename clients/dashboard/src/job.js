@@ -8,7 +8,7 @@ import { addressOf, follow } from "./place.js";
 import { explained, forTheSame, saysTheSame, since, whole } from "./reading.js";
 import { client, role } from "./service.js";
 import { loading, trouble, whenBack, why } from "./states.js";
-import { clock, nameOf, pretty, span, webAddress, withClocks } from "./words.js";
+import { brief, clock, nameOf, pretty, span, webAddress, withClocks } from "./words.js";
 
 /** @typedef {import("../../browser/src/jobs.js").Job} Job */
 /** @typedef {import("./lanes.js").Happened} Happened */
@@ -170,7 +170,7 @@ class JobPage extends Base {
       <article class="job-page">
         ${back}
         <header>
-          <h1>${address ? html`<a href=${address} target="_blank" rel="noopener noreferrer nofollow">${nameOf(job)}</a>` : nameOf(job)}</h1>
+          <h1>${address ? html`<a href=${address} target="_blank" rel="noopener noreferrer nofollow">${brief(nameOf(job))}</a>` : brief(nameOf(job))}</h1>
           <span class="state" data-state=${job.state}>${job.state}</span>
           ${this.acts(job)}
         </header>
@@ -179,7 +179,7 @@ class JobPage extends Base {
         ${job.progress
           ? html`<p>
               <progress max="100" value=${job.progress.percent ?? nothing} aria-label="Progress"></progress>
-              ${job.progress.percent == null ? "" : `${job.progress.percent} %`} ${job.progress.message ?? ""}
+              ${job.progress.percent == null ? "" : `${job.progress.percent} %`} ${brief(job.progress.message ?? "")}
             </p>`
           : nothing}
         <section class="life" aria-labelledby="life">
@@ -241,7 +241,7 @@ class JobPage extends Base {
       <dl>
         <dt>Attempt</dt>
         <dd>${job.attempt} of ${job.max_attempts}</dd>
-        ${SHOWN.map(([field, name]) => (job[field] == null || job[field] === "" ? nothing : html`<dt>${name}</dt><dd>${job[field]}</dd>`))}
+        ${SHOWN.map(([field, name]) => (job[field] == null || job[field] === "" ? nothing : html`<dt>${name}</dt><dd>${fact(String(job[field]))}</dd>`))}
         ${MOMENTS.map(([field, name]) =>
           job[field] ? html`<dt>${name}</dt><dd><time datetime=${job[field]}>${clock(job[field])}</time></dd>` : nothing,
         )}
@@ -268,7 +268,7 @@ class JobPage extends Base {
               ${gapS >= 1 ? html`<span class="gap">${span(gapS)} later</span>` : nothing}
               <time datetime=${event.at}>${clock(event.at)}</time>
               <strong>${event.type.replace("job.", "").replaceAll("_", " ")}</strong>
-              <span>${count > 1 ? `${count} times, at last ` : ""}${this.said(event)}</span>
+              <span>${count > 1 ? `${count} times, at last ` : ""}${brief(this.said(event))}</span>
               <small>${event.actor ? `${event.actor}, ` : ""}position ${event.position}</small>
             </li>
           `;
@@ -307,11 +307,14 @@ class JobPage extends Base {
   }
 }
 
+/** What is too long for a glance is there whole for who asks. @param {string} text */
+const fact = (text) => (brief(text) === text ? text : html`<details><summary>${brief(text)}</summary>${text}</details>`);
+
 /** The page of another job. @param {string} id */
 const linked = (id) => html`<a href=${addressOf({ job: id })} @click=${follow}>${id}</a>`;
 
 /** @param {Sentence} sentence */
-const sentence = ({ sentence, positions }) => html`${withClocks(sentence)} <small>${behind(positions)}</small>`;
+const sentence = ({ sentence, positions }) => html`${brief(withClocks(sentence))} <small>${behind(positions)}</small>`;
 
 /** The events that make a sentence true. @param {number[]} positions */
 function behind(positions) {

@@ -8,12 +8,12 @@
 import { html, nothing, svg } from "lit";
 import { Base } from "./base.js";
 import { KINDS, lanesOf } from "./lanes.js";
-import { clock, span } from "./words.js";
+import { brief, clock, span } from "./words.js";
 
 /** @typedef {import("./lanes.js").Part} Part */
 /** @typedef {import("./lanes.js").Lane} Lane */
 
-const LANES = 20;
+const LANES = 12;
 const POINTS = 200;
 const TICKS = 4;
 
@@ -25,8 +25,8 @@ class Lifeline extends Base {
     /** @type {import("./lanes.js").Happened[]} */
     this.events = [];
     this.active = false;
-    /** Which part, counted through, is pointed at. */
-    this.at = 0;
+    /** Which part, counted through, is pointed at: at first what there is now. */
+    this.at = Infinity;
   }
 
   connectedCallback() {
@@ -64,7 +64,7 @@ class Lifeline extends Base {
           <span class="of"></span>
           <div class="track">${ticks(from, until).map(([at, text]) => html`<small .style=${`--from: ${place(at)}`}>${text}</small>`)}</div>
         </div>
-        <output class="said">${parts[on].words}. <small>From ${clock(iso(parts[on].from))}</small></output>
+        <output class="said">${brief(parts[on].words)}. <small>From ${clock(iso(parts[on].from))}</small></output>
         <ul class="legend">
           ${[...new Set(parts.map(({ kind }) => kind))].map((kind) => html`<li><i data-kind=${kind}></i>${KINDS[kind]}</li>`)}
         </ul>
@@ -99,7 +99,8 @@ class Lifeline extends Base {
   /** @param {KeyboardEvent} event */
   move(event) {
     const parts = /** @type {HTMLElement[]} */ ([...this.querySelectorAll("button")]);
-    const steps = { ArrowRight: this.at + 1, ArrowDown: this.at + 1, ArrowLeft: this.at - 1, ArrowUp: this.at - 1, Home: 0, End: parts.length - 1 };
+    const at = Math.min(this.at, parts.length - 1);
+    const steps = { ArrowRight: at + 1, ArrowDown: at + 1, ArrowLeft: at - 1, ArrowUp: at - 1, Home: 0, End: parts.length - 1 };
     const next = parts[/** @type {Record<string, number>} */ (steps)[event.key] ?? -1];
     if (!next) return;
     next.focus();

@@ -54,7 +54,7 @@ class TimePlot extends Base {
 
   /** @param {number | null | undefined} value */
   amount(value) {
-    return value == null ? "none" : `${value}${this.unit}`;
+    return value == null ? "none" : `${Number(value.toPrecision(3))}${this.unit}`;
   }
 
   updated() {
@@ -94,7 +94,7 @@ class TimePlot extends Base {
       stroke,
       width: 2,
       points: { show: false, size: 5, stroke, fill: stroke, filter: (plot, place) => alone(plot.data[place]) },
-      value: (_, value) => (value == null ? "–" : `${value}${this.unit}`),
+      value: (_, value) => (value == null ? "–" : this.amount(value)),
     };
   }
 }

@@ -26,10 +26,17 @@ export function span(seconds) {
 export const age = (moment) => span((Date.now() - Date.parse(moment)) / 1000);
 
 /** @param {string | null} moment */
-export const clock = (moment) => (moment ? new Date(moment).toLocaleString(undefined, { dateStyle: "short", timeStyle: "medium" }) : "");
+export const clock = (moment) =>
+  moment ? new Date(moment).toLocaleString(undefined, { dateStyle: "short", timeStyle: "medium", hourCycle: "h23" }) : "";
 
 /** *text* with each moment in it as a clock shows it. @param {string} text */
 export const withClocks = (text) => text.replace(/\d{4}-\d\d-\d\dT[\d:.]+Z/g, clock);
+
+/** *text* without what nobody reads at a glance: most of a word that is none, and what is far from the beginning. @param {string} text */
+export function brief(text) {
+  const short = text.replace(/\S{120,}/g, (word) => `${word.slice(0, 80)}…`);
+  return short.length > 600 ? `${short.slice(0, 600)}…` : short;
+}
 
 /** @param {Job} job */
 export const nameOf = (job) => job.title ?? job.url ?? job.key ?? job.id;
