@@ -10,19 +10,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from msgspec import Raw
-
-from jobsvc.framing import Frame, parse_cursor
-from jobsvc.resource import encode, job_resource
+from jobsvc.framing import parse_cursor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     from jobsvc.domain.job import Job
     from jobsvc.feed import Feed
-    from jobsvc.ledger import Ledger
+    from jobsvc.http.snapshots import Snapshot
 
-_SNAPSHOT_OVERHEAD: Final = 256
 _REQUESTED_CHARACTERS: Final = 64
 
 
@@ -33,30 +27,31 @@ class Beginning:
     Attributes:
         single: The one job that the connection is about, as it stood; None for a stream of many.
         reset: Why it could not resume, if it asked to and could not.
-        parts: What of the snapshot is still to be told; None if nothing is, or if there is none.
         is_placed: A client that goes on from the connection's place misses nothing: it resumed, or has its snapshot.
     """
 
-    __slots__ = ("is_placed", "parts", "reset", "single")
+    __slots__ = ("_next", "_snapshot", "is_placed", "reset", "single")
 
     def __init__(
-        self, single: Job | None, *, reset: dict[str, str] | None = None, parts: Iterator[Frame] | None = None
+        self, single: Job | None, *, reset: dict[str, str] | None = None, snapshot: Snapshot | None = None
     ) -> None:
         self.single = single
         self.reset = reset
-        self.parts = parts
-        self.is_placed = parts is None
+        self.is_placed = snapshot is None
+        self._snapshot = snapshot
+        self._next: int | None = 0
 
-    def next_part(self) -> Frame | None:
-        """The next part of the snapshot; None once there is none left."""
-        part = None if self.parts is None else next(self.parts, None)
-        if part is None:
-            self.parts, self.is_placed = None, True
+    def next_part(self) -> bytes | None:
+        """The next part of the snapshot, as it is written; None once there is none left."""
+        if self._snapshot is None or self._next is None:
+            self._snapshot, self.is_placed = None, True
+            return None
+        part, self._next = self._snapshot.part(self._next)
         return part
 
     def drop(self) -> None:
         """What was not told of the snapshot never is."""
-        self.parts = None
+        self._next, self._snapshot = None, None
 
 
 BEGUN: Final = Beginning(None)
@@ -83,20 +78,6 @@ def is_past_end(job: Job, after: str | None, feed: Feed) -> bool:
         return False
     cursor = parse_cursor(after)
     return cursor is not None and feed.cursor(cursor.position) == after and job.ended_position <= cursor.position
-
-
-def snapshot_parts(jobs: Sequence[Job], ledger: Ledger, *, cursor: str, bytes_max: int) -> Iterator[Frame]:
-    """The jobs in parts of at most *bytes_max*; the id stands on the last: a cut snapshot is asked for again."""
-    part: list[Raw] = []
-    size = _SNAPSHOT_OVERHEAD
-    for job in jobs:
-        told = encode(job_resource(job, lease_expires_at=ledger.lease_of(job), brief=True))
-        if part and size + len(told) + 1 > bytes_max:
-            yield Frame("snapshot", encode({"jobs": part, "cursor": cursor, "more": True}))
-            part, size = [], _SNAPSHOT_OVERHEAD
-        part.append(Raw(told))
-        size += len(told) + 1
-    yield Frame("snapshot", encode({"jobs": part, "cursor": cursor, "more": False}), id=cursor)
 
 
 def _reset(reason: str, requested: str) -> dict[str, str]:

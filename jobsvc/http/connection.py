@@ -20,9 +20,9 @@ from jobsvc.clock import Clock
 from jobsvc.domain.moments import SECOND_US, rfc3339
 from jobsvc.feed import Feed
 from jobsvc.framing import Frame
-from jobsvc.http.beginning import BEGUN, Beginning, resume_at, snapshot_parts
+from jobsvc.http.beginning import BEGUN, Beginning, resume_at
 from jobsvc.http.catching_up import CatchingUp
-from jobsvc.ledger import Ledger
+from jobsvc.http.snapshots import Snapshots
 from jobsvc.resource import encode, job_resource
 from jobsvc.settings import Settings
 from jobsvc.telemetry import log_failure
@@ -93,25 +93,24 @@ class Around(Struct, frozen=True):
     """
 
     feed: Feed
-    ledger: Ledger
     settings: Settings
     clock: Clock
     loop: asyncio.AbstractEventLoop
     wheel: Wheel
+    snapshots: Snapshots
     catching_up: CatchingUp
     retry_ms: Callable[[str], int]
     left: Callable[[Connection], None]
     stalled: Callable[[Connection], None]
 
-    def begin(self, scope: Scope, single: Job | None, after: str | None) -> tuple[int, Beginning]:
-        """Where one begins who joined in this turn and asked for what came after *after*, and with what."""
+    def begin(self, channel: Channel, single: Job | None, after: str | None) -> tuple[int, Beginning]:
+        """Where one begins who joined *channel* in this turn and asked for what came after *after*, and with what."""
         position, reset = resume_at(after, self.feed)
         if position is not None:
             return position, Beginning(single)
-        jobs = self.feed.snapshot(scope) if single is None else [single]
-        cursor, bytes_max = self.feed.cursor(self.feed.position), self.settings.snapshot_part_bytes_max
-        parts = snapshot_parts(jobs, self.ledger, cursor=cursor, bytes_max=bytes_max)
-        return self.feed.position, Beginning(single, reset=reset, parts=parts)
+        snapshots = self.snapshots
+        snapshot = snapshots.of(channel) if single is None else snapshots.of_jobs([single], channel.form)
+        return self.feed.position, Beginning(single, reset=reset, snapshot=snapshot)
 
 
 class Connection:
@@ -177,7 +176,7 @@ class Connection:
         self.slot = UNSET
         self._began_s = self._touched_s = around.wheel.now_s()
         self.channel: Channel = around.feed.join(scope, form, self)
-        self.position, self._beginning = around.begin(scope, single, after)
+        self.position, self._beginning = around.begin(self.channel, single, after)
         self._set_timer()
 
     # What moves it
@@ -296,7 +295,7 @@ class Connection:
             return "bye"
         part, single = self._beginning.next_part(), self._beginning.single
         if part is not None:
-            self._say(part, news=True)
+            self._write(part, news=True)
             return "snapshot"
         if single is None or single.active:
             return "catching_up"

@@ -25,6 +25,7 @@ from jobsvc.http.call import respond
 from jobsvc.http.catching_up import CatchingUp
 from jobsvc.http.connection import Around, Connection
 from jobsvc.http.long_poll import LongPoll
+from jobsvc.http.snapshots import Snapshots
 from jobsvc.http.wire import Streamed, Wire, Written, cut, transport_of
 from jobsvc.resource import encode
 from jobsvc.shares import Shares
@@ -95,11 +96,11 @@ class Streams:
         self._empty.set()
         self._around = Around(
             feed,
-            ledger,
             settings,
             clock,
             asyncio.get_running_loop(),
             Wheel(Slices(failed=_tell_fault), tick_s=min(0.25, settings.heartbeat_s / _TICKS_PER_HEARTBEAT)),
+            Snapshots(feed, ledger, clock, part_bytes_max=settings.snapshot_part_bytes_max),
             CatchingUp(feed, at_once_max=settings.catching_up_at_once_max),
             retry_ms=self.retry_ms,
             left=self._leave,

@@ -16,6 +16,7 @@ from jobsvc.domain.words import Principal
 from jobsvc.framing import LINES_UNCHUNKED
 from jobsvc.http.catching_up import CatchingUp
 from jobsvc.http.connection import Around, Connection
+from jobsvc.http.snapshots import Snapshots
 from jobsvc.settings import Settings
 from jobsvc.slices import Slices
 from jobsvc.tokens import Bearer
@@ -67,11 +68,11 @@ class Reader:
         settings = settings or Settings()
         around = Around(
             feed,
-            rig.ledger,
             settings,
             rig.clock,
             loop,
             Wheel(Slices(failed=failed), tick_s=0.01),
+            Snapshots(feed, rig.ledger, rig.clock, part_bytes_max=settings.snapshot_part_bytes_max),
             catching_up or CatchingUp(feed, at_once_max=2),
             retry_ms=lambda _: 1,
             left=lambda _: None,
