@@ -8,6 +8,7 @@ No clock, no process and no file here.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import nan
 from statistics import median
 from typing import Literal
 
@@ -22,7 +23,7 @@ class Bound(Struct, frozen=True):
     aim: float | None = None
 
     def kept_by(self, value: float) -> bool:
-        """True if *value* is on the right side."""
+        """True if *value* is on the right side; what was not measured is on no side."""
         return value >= self.value if self.side == "at least" else value <= self.value
 
     def __str__(self) -> str:
@@ -40,7 +41,7 @@ class Figure(Struct, frozen=True):
         value: The median of the rounds.
         lowest: The least of them.
         highest: The greatest of them.
-        rounds: How many there were.
+        rounds: How many there were; with none the three above are no numbers (NaN).
         bound: What it is held against, if anything.
         note: What a reader has to know besides.
     """
@@ -64,14 +65,22 @@ class Section(Struct, frozen=True):
     missing: str = ""
 
 
-def figure(name: str, unit: str, *, values: Sequence[float], bound: Bound | None = None, note: str = "") -> Figure:
-    """The figure that *values*, one a round, come to."""
-    return Figure(name, unit, median(values), min(values), max(values), len(values), bound, note)
+def figure(
+    name: str, unit: str, *, values: Sequence[float | None], bound: Bound | None = None, note: str = ""
+) -> Figure:
+    """The figure that *values*, one a round, come to; None for a round in which nothing could be measured."""
+    found = [value for value in values if value is not None]
+    if not found:
+        return Figure(name, unit, nan, nan, nan, 0, bound, note)
+    return Figure(name, unit, median(found), min(found), max(found), len(found), bound, note)
 
 
-def ratio(name: str, above: Sequence[float], *, below: Sequence[float], bound: Bound | None = None) -> Figure:
+def ratio(
+    name: str, above: Sequence[float | None], *, below: Sequence[float | None], bound: Bound | None = None
+) -> Figure:
     """*above* over *below*, round by round: what disturbs the machine for long disturbs both."""
-    return figure(name, "ratio", values=[a / b for a, b in zip(above, below, strict=True)], bound=bound)
+    pairs = zip(above, below, strict=True)
+    return figure(name, "ratio", values=[None if a is None or b is None else a / b for a, b in pairs], bound=bound)
 
 
 def quantile(values: Sequence[float], share: float) -> float:

@@ -10,12 +10,13 @@ What the streams are of is not known here.
 from __future__ import annotations
 
 import multiprocessing
+import os
 import select
 import socket
 import time
 from array import array
 from collections.abc import Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
@@ -27,10 +28,26 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
 _PATIENCE_S: Final = 60.0
+SILENCE: Final = "BENCH_SILENCE_S"
+"""Names how long nothing may be heard before it is a stall."""
+_SILENCE_S: Final = float(os.environ.get(SILENCE, "30"))
+_ANSWER_S: Final = 180.0
+"""As long as something comes now and then; a slow one has its time."""
+_GONE_S: Final = 5.0
 _RECEIVE_BYTES: Final = 1_048_576
 _OPENED_AT_ONCE: Final = 64
 _FRAME_ENDS: Final = (b"\n\n", b"\n\n\r\n")
 """Of a frame, and of one that is a chunk: what is left of an opening would be counted."""
+
+
+class Stalled(Exception):
+    """
+    What was sent does not come: nothing has been heard for ``waited_s``.
+    """
+
+    def __init__(self, waited_s: float) -> None:
+        super().__init__(waited_s)
+        self.waited_s = waited_s
 
 
 class Opening(Struct, frozen=True):
@@ -74,7 +91,7 @@ class Delays(Struct, frozen=True):
 
 
 class Audience:
-    """The listening process, as who measures sees it. One order at a time."""
+    """The listening process, as who measures sees it. One order at a time; after one that stalled there is no other."""
 
     def __init__(self, pipe: Connection, size: int) -> None:
         self._pipe = pipe
@@ -102,39 +119,63 @@ class Audience:
         return answer
 
     def _answer(self) -> object:
-        assert self._pipe.poll(_PATIENCE_S), "what was sent did not come"
-        return self._pipe.recv()
+        return _received(self._pipe, _ANSWER_S)
 
 
 @contextmanager
 def listening(address: tuple[str, int], opening: Opening) -> Iterator[Audience]:
-    """An audience whose streams are all open; closed when the block ends. Runs on the cores of who asks."""
+    """
+    An audience whose streams are all open; closed when the block ends. Runs on the cores of who asks.
+
+    Raises:
+        Stalled: They do not open.
+    """
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_listen, args=(theirs, address, opening), daemon=True)
     process.start()
     theirs.close()
     try:
-        assert ours.poll(_PATIENCE_S), "the streams did not open"
-        opened = ours.recv()
+        opened = _received(ours, _ANSWER_S)
+        assert isinstance(opened, int)
         assert opened == len(opening.requests), opened
         yield Audience(ours, opened)
     finally:
         ours.close()
-        process.join(timeout=_PATIENCE_S)
+        process.join(timeout=_GONE_S)
         process.kill()
+
+
+def _received(pipe: Connection, patience_s: float) -> object:
+    """What the other process says; what it raises instead is raised here."""
+    if not pipe.poll(patience_s):
+        raise Stalled(patience_s)
+    answer = pipe.recv()
+    if isinstance(answer, Stalled):
+        raise answer
+    return answer
 
 
 def _listen(pipe: Connection, address: tuple[str, int], opening: Opening) -> None:
     """The listening process: open, then do as told until nobody tells it anything any more."""
+    with suppress(EOFError):
+        try:
+            _obey(pipe, address, opening)
+        except Stalled as stall:
+            pipe.send(stall)
+        except TimeoutError:
+            pipe.send(Stalled(_PATIENCE_S))
+        while True:
+            # Whatever is still said to it comes too late, but has to go somewhere.
+            pipe.recv()
+
+
+def _obey(pipe: Connection, address: tuple[str, int], opening: Opening) -> None:
     streams = _opened(address, opening)
     ears = _Ears(streams, opening.mark)
     pipe.send(len(streams))
     while True:
-        try:
-            order, frames = pipe.recv()
-        except EOFError:
-            return
+        order, frames = pipe.recv()
         if order == "count":
             pipe.send(ears.count(frames))
         else:
@@ -221,8 +262,9 @@ class _Ears:
 
     @staticmethod
     def _ready(poll: object) -> list[tuple[int, int]]:
-        ready: list[tuple[int, int]] = poll(_PATIENCE_S)  # type: ignore[operator]
-        assert ready, "what was sent did not come"
+        ready: list[tuple[int, int]] = poll(_SILENCE_S)  # type: ignore[operator]
+        if not ready:
+            raise Stalled(_SILENCE_S)
         return ready
 
     def _search(self, descriptor: int) -> tuple[int, int]:

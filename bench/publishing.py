@@ -20,7 +20,7 @@ from msgspec import Struct
 
 from bench import nchan
 from bench.callers import Guest
-from bench.listeners import Opening
+from bench.listeners import Opening, Stalled
 from bench.load import request
 from bench.servers import Server, listening, serving, token
 
@@ -56,7 +56,9 @@ class Contender(Struct, frozen=True):
 
 
 class Publisher:
-    """The one connection over which events are published."""
+    """
+    The one connection over which events are published. What is not taken or answered in time raises `Stalled`.
+    """
 
     def __init__(self, contender: Contender, server: Server) -> None:
         self._contender = contender
@@ -65,14 +67,20 @@ class Publisher:
 
     def send(self, events: int) -> None:
         """So many *events* are on their way, all at once."""
-        self._line.sendall(self._contender.publish(events))
+        try:
+            self._line.sendall(self._contender.publish(events))
+        except TimeoutError:
+            raise Stalled(_PATIENCE_S) from None
 
     def finish(self, events: int) -> None:
         """The server has answered that it took them."""
         received = b""
         for _ in range(self._contender.answers(events)):
             while (end := _end_of_answer(received)) is None:
-                part = self._line.recv(1_048_576)
+                try:
+                    part = self._line.recv(1_048_576)
+                except TimeoutError:
+                    raise Stalled(_PATIENCE_S) from None
                 assert part, "the server closed a connection"
                 received += part
             status = int(received[9:12])

@@ -107,7 +107,7 @@ This service commits each event to its log, durably, before anybody hears of it;
 One by one, the next event is published when all have the last; in bursts, so many are published at once.
 nchan takes one event a request, and gets a burst as pipelined requests.
 *loop* is no library: send() of 64 KiB at most on one stream after the other, all that machine and listeners can do.
-Values are medians of interleaved rounds, with the least and the greatest behind them.
+Values are medians of interleaved rounds, as many as each section says, with the least and the greatest behind them.
 
 ![Deliveries a second](benchmarks-streams.svg)
 
@@ -119,7 +119,7 @@ _PREFACE: Final = """\
 Made by `make bench`, which writes this page; edit `bench/`, not this.
 Every bound is on a ratio within one run, since absolute figures say as much about the machine as about the code.
 The bare handler is aiohttp that reads a JSON body and answers one of equal size, in a process like the service's.
-Values are medians of interleaved rounds, with the least and the greatest behind them.
+Values are medians of interleaved rounds, as many as each section says, with the least and the greatest behind them.
 
 """
 
@@ -133,10 +133,19 @@ def _section(section: Section) -> str:
     if section.missing:
         return f"## {section.title}\n\nNot measured: {section.missing}."
     head = "| figure | value | least – greatest | bound | note |\n| --- | ---: | ---: | --- | --- |\n"
-    return f"## {section.title}\n\n{head}" + "\n".join(_line(each) for each in section.figures)
+    return f"## {section.title}\n\n{_rounds(section)}\n\n{head}" + "\n".join(map(_line, section.figures))
+
+
+def _rounds(section: Section) -> str:
+    """How many rounds stand behind the section's figures."""
+    counts = sorted({each.rounds for each in section.figures if each.rounds})
+    return f"Rounds: {', '.join(map(str, counts)) or 'none'}."
 
 
 def _line(figure: Figure) -> str:
+    if not figure.rounds:
+        held = "" if figure.bound is None else f"{figure.bound}: **missed**"
+        return f"| {figure.name} | not measured |  | {held} | {figure.note} |"
     unit = "" if figure.unit == "ratio" else f" {figure.unit}"
     held = ""
     if figure.bound is not None:

@@ -10,14 +10,14 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
-from bench.listeners import listening
+from bench.listeners import Stalled, listening
 from bench.publishing import Publisher
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ SIZES: Final = (100, 1_000, 5_000)
 COMPARED: Final = 1_000
 """The bounds are on this many streams."""
 WAYS: Final[Mapping[str, int]] = {"one by one": 1, "in bursts of 100": 100, "in bursts of 500": 500}
+_ROUNDS: Final = 3
 _STRETCH_S: Final = 1.0
 STEADY_PER_S: Final = 20
 _STEADY_S: Final = 3
@@ -53,10 +54,18 @@ class Steady(Struct, frozen=True):
 
 
 class Round(Struct, frozen=True):
-    """What one contender did in one round with so many streams, by way of publishing."""
+    """
+    What one contender did in one round with so many streams.
+
+    Attributes:
+        ways: By way of publishing; what is not here was not measured.
+        steady: Only with as many streams as are compared, and only if it came so far.
+        stalled_s: For how long nothing was heard, if the round ended so.
+    """
 
     ways: Mapping[str, Stretch]
     steady: Steady | None
+    stalled_s: float | None = None
 
 
 Found = dict[tuple[str, int], list[Round]]
@@ -66,13 +75,12 @@ Found = dict[tuple[str, int], list[Round]]
 def measured(folder: Path, contenders: list[Contender], *, quick: bool) -> Found:
     """Each contender with each number of streams, again and again."""
     found: Found = {}
-    for number in range(1 if quick else 3):
-        # Three times where they are compared, once elsewhere.
-        for size in SIZES if number == 0 and not quick else (COMPARED,):
+    for number in range(1 if quick else _ROUNDS):
+        for size in (COMPARED,) if quick else SIZES:
             for contender in contenders:
                 print(f"bench: round {number + 1}, {size:,} streams, {contender.name} …", file=sys.stderr, flush=True)
                 with fresh(folder) as place:
-                    one = _round(contender, place, size)
+                    one = round_of(contender, place, size)
                 found.setdefault((contender.name, size), []).append(one)
     return found
 
@@ -86,17 +94,29 @@ def fresh(folder: Path) -> Iterator[Path]:
         yield place
 
 
-def _round(contender: Contender, folder: Path, size: int) -> Round:
-    with (
-        contender.start(folder, size) as server,
-        listening(server.address, contender.opening(size)) as audience,
-        closing(Publisher(contender, server)) as publisher,
-    ):
-        publish(audience, publisher, 1)
-        # The longest bursts only where they are compared: at the libraries' pace others would take minutes.
-        ways = [way for way, events in WAYS.items() if events < 500 or size == COMPARED]
-        steady = _steady(audience, publisher) if size == COMPARED else None
-        return Round({way: _stretch(server, audience, publisher, events=WAYS[way]) for way in ways}, steady)
+def ways_of(size: int) -> list[str]:
+    """How is published to so many. The longest bursts only where compared: at the libraries' pace it takes minutes."""
+    return [way for way, events in WAYS.items() if events < 500 or size == COMPARED]
+
+
+def round_of(contender: Contender, folder: Path, size: int) -> Round:
+    """One round; as much of it as there is, if the contender stalls in it."""
+    ways: dict[str, Stretch] = {}
+    steady = None
+    try:
+        with (
+            contender.start(folder, size) as server,
+            listening(server.address, contender.opening(size)) as audience,
+            closing(Publisher(contender, server)) as publisher,
+        ):
+            publish(audience, publisher, 1)
+            steady = _steady(audience, publisher) if size == COMPARED else None
+            for way in ways_of(size):
+                ways[way] = _stretch(server, audience, publisher, events=WAYS[way])
+    except Stalled as stall:
+        print(f"bench: {contender.name} STALLED: nothing for {stall.waited_s:g} s", file=sys.stderr, flush=True)
+        return Round(ways, steady, stall.waited_s)
+    return Round(ways, steady)
 
 
 def publish(audience: Audience, publisher: Publisher, events: int) -> float:
@@ -134,11 +154,17 @@ def _steady(audience: Audience, publisher: Publisher) -> Steady:
 
 def stretches(
     found: Found, contender: Contender, size: int, *, way: str, value: Callable[[Stretch], float]
-) -> list[float]:
-    """One value a round of what *contender* did that way with so many streams."""
-    return [value(one.ways[way]) for one in found[contender.name, size]]
+) -> list[float | None]:
+    """One value a round of what *contender* did that way with so many streams; None where it did not come so far."""
+    return [value(one.ways[way]) if way in one.ways else None for one in found[contender.name, size]]
 
 
-def rates(found: Found, contender: Contender, size: int, *, way: str) -> list[float]:
+def stalls(rounds: Sequence[Round], *, came_so_far: Callable[[Round], bool]) -> str:
+    """That the contender stalled before it came so far, if it did."""
+    ended = [one.stalled_s for one in rounds if one.stalled_s is not None and not came_so_far(one)]
+    return f"stalled in {len(ended)} of {len(rounds)} rounds: nothing for {max(ended):g} s" if ended else ""
+
+
+def rates(found: Found, contender: Contender, size: int, *, way: str) -> list[float | None]:
     """Its deliveries a second, one a round."""
     return stretches(found, contender, size, way=way, value=lambda one: one.rate)
