@@ -11,9 +11,11 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import expect
 
+from jobsvc.store.sqlite import SqliteStore
 from tests.browser.conftest import staged
 from tests.browser.house import PLACES, House, entered, every_place, sound
 from tests.browser.test_dashboard import browser_of, dashboard
+from tests.store.histories import History, job_id
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -357,3 +359,40 @@ async def test_ten_thousand_are_chosen_at_once_and_the_dialog_says_how_many(crow
 
     await expect(page.get_by_role("dialog")).to_contain_text("and 9992 more")
     await few_drawn(page)
+
+
+async def handed_back(path: Path, times: int) -> str:
+    """
+    A stopped log at *path* of one job that a worker took and gave back so often; the job's id.
+    """
+    history, store = History(), SqliteStore(path)
+    history.create(0)
+    await store.open()
+    for fence in range(1, times + 1):
+        history.start(0, fence=fence)
+        history.release(0, fence=fence)
+        if fence % 500 == 0:
+            batch = history.batch()
+            await store.append(batch, decided_at=history.position - len(batch.events))
+    await store.close()
+    return job_id(0)
+
+
+async def test_of_a_job_to_which_ten_thousand_things_happened_the_last_are_shown_and_more_on_demand(
+    tmp_path: Path,
+) -> None:
+    """
+    However long it lived, its page is as quick as another's.
+    """
+    known = {"id": await handed_back(tmp_path / "jobs.db", 5_000)}
+    async with staged(tmp_path / "jobs.db") as stage, entered(stage) as house:
+        page = await house.page("job", known)
+        await expect(page.get_by_role("heading", name="What happened")).to_be_visible(timeout=30_000)
+        shown = page.locator(".timeline > li")
+        before = await shown.count()
+        await few_drawn(page)
+
+        await page.get_by_role("button", name="Show what was before").click()
+
+        await expect(shown).not_to_have_count(before)
+        assert before < await shown.count() < 1_500

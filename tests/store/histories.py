@@ -18,6 +18,7 @@ from jobsvc.domain.events import (
     OwnerChanged,
     Payload,
     Progressed,
+    Released,
     Report,
     Started,
     Submission,
@@ -90,6 +91,13 @@ class History:
         """
         payload = Payload(actor="worker:w1", result=Raw(b'{"ok": true}'))
         return self._add(number, Completed(report=Report("complete", fence, digest)), payload)
+
+    def release(self, number: int, *, fence: int = 1) -> Event:
+        """
+        The worker gave it back.
+        """
+        facts = Released(report=Report("release", fence, f"r{fence}"), fence=fence + 1, attempt=0)
+        return self._add(number, facts, Payload(actor="worker:w1"))
 
     def move(self, number: int, *, owner: str) -> Event:
         """

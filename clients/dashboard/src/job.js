@@ -15,6 +15,7 @@ import { brief, clock, nameOf, pretty, span, webAddress, withClocks } from "./wo
 /** @typedef {import("./reading.js").Sentence} Sentence */
 
 const MANY = 6;
+const ROWS = 200;
 
 const SHOWN = /** @type {const} */ ([
   ["id", "Id"],
@@ -67,6 +68,8 @@ class JobPage extends Base {
     /** @type {{id: string, told: Job | null} | null} What there is to read that was not when the reading began. */
     this.next = null;
     this.reading = false;
+    /** How much of what happened is shown, the newest. */
+    this.rows = ROWS;
   }
 
   connectedCallback() {
@@ -91,6 +94,7 @@ class JobPage extends Base {
     this.events = [];
     this.sentences = [];
     this.error = null;
+    this.rows = ROWS;
     const { id } = this;
     // At once, and not only when the stream is there; of what the stream then tells, what is known is not read again.
     this.changed(id);
@@ -221,7 +225,8 @@ class JobPage extends Base {
         ? html`<details>
             <summary>What happened, in sentences</summary>
             <ul>
-              ${told.map((one) => html`<li>${sentence(one)}</li>`)}
+              ${told.length > ROWS ? html`<li>The last ${ROWS} of ${told.length}:</li>` : nothing}
+              ${told.slice(-ROWS).map((one) => html`<li>${sentence(one)}</li>`)}
             </ul>
           </details>`
         : nothing}
@@ -258,10 +263,12 @@ class JobPage extends Base {
   /** Each event at its moment, with the time that passed before it; of progress that nothing interrupted the last. @param {Happened[]} events */
   timeline(events) {
     const rows = runs(events);
+    const first = Math.max(0, rows.length - this.rows);
     return html`
+      ${first ? html`<button @click=${this.showBefore}>Show what was before (${first})</button>` : nothing}
       <ol class="timeline">
-        ${rows.map(({ event, count }, place) => {
-          const before = rows[place - 1]?.event;
+        ${rows.slice(first).map(({ event, count }, place) => {
+          const before = rows[first + place - 1]?.event;
           const gapS = before ? (Date.parse(event.at) - Date.parse(before.at)) / 1000 : 0;
           return html`
             <li data-type=${event.type}>
@@ -275,6 +282,11 @@ class JobPage extends Base {
         })}
       </ol>
     `;
+  }
+
+  showBefore() {
+    this.rows += 5 * ROWS;
+    this.requestUpdate();
   }
 
   /** @param {Happened} event */
