@@ -129,6 +129,8 @@ class _Account:
         self._places = places
         self._role_only = role_only
         self.job = steps[-1].after
+        # Asked for once a sentence, of which there is one an event.
+        self._requests = self._of(CancelRequested)
 
     def why_active(self) -> Sentence:
         """By the event that brought the job into the state in which it is."""
@@ -257,9 +259,7 @@ class _Account:
         return s.REASONS.get(step.after.reason or "", s.OTHER_REASON)
 
     def _request_before(self, step: Step) -> Step | None:
-        return next(
-            (each for each in reversed(self._of(CancelRequested)) if each.event.version <= step.event.version), None
-        )
+        return next((each for each in reversed(self._requests) if each.event.version <= step.event.version), None)
 
     def _last_change(self) -> Step:
         """The step that brought the job into the state in which it is."""

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from time import process_time
 from typing import TYPE_CHECKING, Final, get_args
 
 import pytest
@@ -33,6 +34,7 @@ from jobsvc.domain.keys import PROFILES
 from jobsvc.domain.words import ACTIVE, Reason, Role
 from jobsvc.operate import sentences as s
 from jobsvc.operate.explaining import compare_urls, explain
+from tests.store.histories import History
 from tests.unit.specification import (
     CANCELLED,
     CANCELLING,
@@ -283,3 +285,21 @@ def test_two_urls_are_the_same_work_under_a_rule(profile: str, other: str, *, sa
     assert same != matches(s.URLS["different"], said.sentence)
     assert f"profile {profile}, rules 1" in said.sentence
     assert ([3, 4] if profile == "x-post" else []) == said.positions
+
+
+def test_ten_times_as_much_takes_ten_times_as_long() -> None:
+    """
+    And not a hundred times: the life of a job may be long, and whoever owns it may ask.
+    """
+    spent_s = []
+    for times in (400, 4_000):
+        history = History()
+        history.create(0)
+        for fence in range(1, times + 1):
+            history.start(0, fence=fence)
+            history.release(0, fence=fence)
+        began = process_time()
+        explain(history.events)
+        spent_s.append(process_time() - began)
+
+    assert spent_s[1] < 30 * spent_s[0]
