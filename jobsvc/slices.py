@@ -58,9 +58,10 @@ class Slices:
 
     def _run(self) -> None:
         loop = asyncio.get_running_loop()
-        ends_at, steps = loop.time() + TURN_S, 0
+        time = loop.time
+        ends_at, steps = time() + TURN_S, 0
         self._turn = None
-        while self._works and steps < STEPS_PER_TURN_MAX and loop.time() < ends_at:
+        while self._works and steps < STEPS_PER_TURN_MAX and time() < ends_at:
             steps += 1
             try:
                 next(self._works[0])

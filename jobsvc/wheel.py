@@ -37,7 +37,7 @@ class Timed(Protocol):
 
 class Wheel:
     """
-    Who is woken when. Needs a running loop from the first ``put`` on.
+    Who is woken when. Made in a running loop, for it.
 
     Cost: a put or drop is O(1), and each tick costs those whose time has come.
     """
@@ -45,6 +45,8 @@ class Wheel:
     def __init__(self, slices: Slices, *, tick_s: float) -> None:
         self._slices = slices
         self._tick_s = tick_s
+        # Kept: to ask for it is a call of the system (CPython 3.11: getpid), and time is asked for with each frame.
+        self._loop = asyncio.get_running_loop()
         self._buckets: dict[int, tuple[int, dict[Timed, None]]] = {}
         """Each with its slot: the one number for all who stand there, not a number each. A dict is half of a set."""
         self._slots: list[int] = []
@@ -55,7 +57,7 @@ class Wheel:
         """
         The loop's time, or up to a tick later: one and the same number for all who ask, and may keep it, within a tick.
         """
-        now_s = asyncio.get_running_loop().time()
+        now_s = self._loop.time()
         if now_s > self._now_s:
             self._now_s = (int(now_s / self._tick_s) + 1) * self._tick_s
         return self._now_s
@@ -64,7 +66,7 @@ class Wheel:
         """
         How long ago it was that ``now_s`` gave *moment_s*; up to a tick more, and never less.
         """
-        return asyncio.get_running_loop().time() + self._tick_s - moment_s
+        return self._loop.time() + self._tick_s - moment_s
 
     def put(self, one: Timed, due_s: float) -> None:
         """
@@ -105,11 +107,11 @@ class Wheel:
             self._timer.cancel()
             self._timer = None
         if self._slots:
-            self._timer = asyncio.get_running_loop().call_at(self._slots[0] * self._tick_s, self._turn)
+            self._timer = self._loop.call_at(self._slots[0] * self._tick_s, self._turn)
 
     def _turn(self) -> None:
         self._timer = None
-        now_s = asyncio.get_running_loop().time()
+        now_s = self._loop.time()
         while self._slots and self._slots[0] * self._tick_s <= now_s:
             slot = heappop(self._slots)
             self._slices.add(self._wake(*self._buckets.pop(slot)))
