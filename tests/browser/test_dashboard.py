@@ -219,6 +219,7 @@ async def test_a_viewer_sees_no_act_that_it_may_not_do(stage: Stage) -> None:
     page = await dashboard(stage, context)
     await expect(page.get_by_role("link", name="one")).to_be_visible()
     await expect(page.get_by_role("button", name="Cancel")).to_have_count(0)
+    await expect(page.get_by_role("checkbox")).to_have_count(0)
 
     await page.get_by_role("link", name="one").click()
 

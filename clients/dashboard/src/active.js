@@ -119,6 +119,11 @@ class ActiveJobs extends Base {
     return this.place.at ? (this.past ?? []) : (this.held ?? client.active());
   }
 
+  /** Whether anything may be done to what is listed: by an operator, to what is there now. */
+  get mayChoose() {
+    return role() === "operator" && !this.place.at;
+  }
+
   render() {
     const source = this.source;
     const jobs = inOrder(filtered(source, this.place));
@@ -167,7 +172,7 @@ class ActiveJobs extends Base {
         <button type="button" aria-pressed=${this.held ? "true" : "false"} ?disabled=${Boolean(this.place.at) || !client.ready()} @click=${this.hold}>
           ${this.held ? "Go on" : "Pause"}
         </button>
-        ${role() === "operator" && !this.place.at
+        ${this.mayChoose
           ? html`<button type="button" ?disabled=${!chosen.length} @click=${() => this.act(chosen)}>
               Cancel or clean up ${chosen.length || ""}
             </button>`
@@ -219,12 +224,15 @@ class ActiveJobs extends Base {
       <div class="table" role="table" aria-label="Active jobs" aria-rowcount=${jobs.length + 1}>
         <div class="row head" role="row" aria-rowindex="1">
           <span role="columnheader"
-            ><input
-              type="checkbox"
-              aria-label="Choose all ${jobs.length}"
-              .checked=${live(jobs.every(({ id }) => this.chosen.has(id)))}
-              @change=${(/** @type {any} */ { target }) => this.chooseAll(target.checked ? jobs : [])}
-          /></span>
+            >${this.mayChoose
+              ? html`<input
+                  type="checkbox"
+                  aria-label="Choose all ${jobs.length}"
+                  .checked=${live(jobs.every(({ id }) => this.chosen.has(id)))}
+                  @change=${(/** @type {any} */ { target }) => this.chooseAll(target.checked ? jobs : [])}
+                />`
+              : html`<span class="out-of-sight">Chosen</span>`}</span
+          >
           ${["State", "Progress", "Job", "Kind", "Owner", "Attempt", "Worker", "Age"].map(
             (name) => html`<span role="columnheader">${name}</span>`,
           )}
@@ -258,12 +266,15 @@ class ActiveJobs extends Base {
     return html`
       <div class="row" role="row" aria-rowindex=${place + 2} .style=${`--place: ${place}`}>
         <span role="cell"
-          ><input
-            type="checkbox"
-            aria-label="Choose ${nameOf(job)}"
-            .checked=${live(this.chosen.has(job.id))}
-            @change=${() => this.choose(job.id)}
-        /></span>
+          >${this.mayChoose
+            ? html`<input
+                type="checkbox"
+                aria-label="Choose ${nameOf(job)}"
+                .checked=${live(this.chosen.has(job.id))}
+                @change=${() => this.choose(job.id)}
+              />`
+            : nothing}</span
+        >
         <span role="cell" class="state" data-state=${job.state}>${job.state}</span>
         <span role="cell" class="progress"
           >${percent == null ? nothing : html`<progress max="100" value=${percent} aria-label="${percent} %"></progress>`}
