@@ -48,9 +48,9 @@ async def main() -> None:
         database = Path(folder) / "jobs.db"
         async with staged(database, ago_s=60 * (MINUTES + 2), stats_look_s=3_600) as stage, AsyncExitStack() as streams:
             await an_hour(stage, streams)
-            come_to(stage, 80)
+            come_to(stage, time.time() - 80)
             told = await lived(stage)
-            come_to(stage, 1)
+            come_to(stage, time.time() - 1)
             await at_work(stage)
             for scheme in ("light", "dark"):
                 for size, viewport in SIZES.items():
@@ -63,7 +63,9 @@ async def an_hour(stage: Stage, streams: AsyncExitStack) -> None:
     """
     world, chance = stage.world, random.Random(7)
     callers = (world.guest, world.user, world.stranger)
+    begins_at = time.time() // 60 * 60 - 60 * (MINUTES + 1)
     for minute in range(MINUTES):
+        come_to(stage, begins_at + 60 * minute)
         for _ in range(chance.randint(1, 5)):
             await ask_for(stage, chance.randrange(10**9), times=chance.choice((1, 1, 1, 2, 3)))
         world.clock.advance(chance.randint(1, 15))
@@ -72,18 +74,20 @@ async def an_hour(stage: Stage, streams: AsyncExitStack) -> None:
             await end(stage, grant, well=chance.random() < 0.85)
         if not minute % 9:
             await streams.enter_async_context(callers[minute // 9 % 3].stream())
-        come_to(stage, 60 * (MINUTES + 1 - minute))
+        world.service.gauge.look()
+        while any(view["lag"] for view in (await world.viewer.get("/api/projections")).body["projections"]):
+            pass
     while grants := await world.worker.claims(max=50):
         for grant in grants:
             await end(stage, grant, well=True)
 
 
-def come_to(stage: Stage, seconds_ago: float) -> None:
+def come_to(stage: Stage, moment_s: float) -> None:
     """
-    It is so long ago for the service, if it was longer.
+    It is that moment for the service, if it was earlier.
     """
     clock = stage.world.clock
-    clock.advance(max(0, time.time() - seconds_ago - clock.now() / 1_000_000))
+    clock.advance(max(0, moment_s - clock.now() / 1_000_000))
     stage.world.service.gauge.look()
 
 
