@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-BEFORE_THE_PING_MS: Final = 19_000
+BEFORE_THE_PING_MS: Final = 10_000
 """
-After that a page asks the worker, which knows nothing of the page's clock, whether it is there.
+Well after that a page asks the worker, which knows nothing of the page's clock, whether it is there.
 """
 
 
@@ -207,6 +207,7 @@ async def test_no_page_asks_for_anything_while_nothing_happens(house: House) -> 
         await page.clock.install()
         await page.reload()
         await expect(place.shows(page)).to_be_visible()
+        await expect(page.get_by_role("status").first).to_contain_text("live")
     house.front.forget()
 
     for page in pages:
