@@ -3,7 +3,7 @@ Listeners: thousands of open streams in a process of their own, heard with as li
 
 Raw sockets and epoll. What a stream says is the same for all, so that one of them, the *reference*, is searched for
 frames, and of the others only the bytes are counted, which the kernel throws away uncopied (``MSG_TRUNC``, tcp(7));
-at the end each must have had as many as the reference. Only where delays are asked for is every stream searched.
+at the end each must have had as many as the reference. When a frame came to a stream, its bytes by then say.
 What the streams are of is not known here.
 """
 
@@ -216,7 +216,7 @@ class _Ears:
         self._reference = streams[0].fileno()
         self._mark = mark
         self._buffer = bytearray(_RECEIVE_BYTES)
-        self._tails = dict.fromkeys(self._streams, b"")
+        self._tail = b""
         self._epoll = select.epoll(len(streams))
         for descriptor in self._streams:
             self._epoll.register(descriptor, select.EPOLLIN)
@@ -224,41 +224,37 @@ class _Ears:
 
     def count(self, frames: int) -> Heard:
         """What was heard, once each stream had as many bytes as the reference has in *frames* of its own."""
+        total, _ = self._hear(frames, None)
+        return Heard(time.monotonic(), total, self.busy_s)
+
+    def time(self, frames: int) -> list[array[float]]:
+        """When each of *frames* came, on every stream; frame by frame."""
+        parts = _Parts()
+        _, ends = self._hear(frames, parts)
+        return parts.times(ends)
+
+    def _hear(self, frames: int, parts: _Parts | None) -> tuple[int, list[int]]:
+        """How many bytes came with *frames*, on all streams, and behind how many bytes of a stream each mark ended."""
         began_s = time.process_time()
         had = dict.fromkeys(self._streams, 0)
         streams, poll, buffer, truncate = self._streams, self._epoll.poll, self._buffer, socket.MSG_TRUNC
-        total, wanted, found = 0, -1, 0
+        total, wanted = 0, -1
+        ends: list[int] = []
         while total != wanted:
             for descriptor, _ in self._ready(poll):
                 if descriptor == self._reference:
-                    size, more = self._search(descriptor)
-                    found += more
+                    size = self._search(had[descriptor], ends)
                 else:
                     size = streams[descriptor].recv_into(buffer, _RECEIVE_BYTES, truncate)
                 had[descriptor] += size
                 total += size
-            if found == frames:
+                if parts is not None:
+                    parts.note(descriptor, had[descriptor])
+            if len(ends) == frames:
                 wanted = had[self._reference] * len(had)
-        at_s = time.monotonic()
         assert len(set(had.values())) == 1, "not every stream had the same"
-        return Heard(at_s, total, time.process_time() - began_s)
-
-    def time(self, frames: int) -> list[array[float]]:
-        """When each of *frames* came, on every stream; frame by frame."""
-        began_s = time.process_time()
-        times = [array("d") for _ in range(frames)]
-        seen = dict.fromkeys(self._streams, 0)
-        left = frames * len(seen)
-        while left > 0:
-            for descriptor, _ in self._ready(self._epoll.poll):
-                _, more = self._search(descriptor)
-                now_s = time.monotonic()
-                for number in range(seen[descriptor], seen[descriptor] + more):
-                    times[number].append(now_s)
-                seen[descriptor] += more
-                left -= more
         self.busy_s = time.process_time() - began_s
-        return times
+        return total, ends
 
     @staticmethod
     def _ready(poll: object) -> list[tuple[int, int]]:
@@ -267,15 +263,46 @@ class _Ears:
             raise Stalled(_SILENCE_S)
         return ready
 
-    def _search(self, descriptor: int) -> tuple[int, int]:
-        """(bytes, frames) that have come; a mark that was cut in two counts where its end comes."""
-        size = self._streams[descriptor].recv_into(self._buffer)
+    def _search(self, before: int, ends: list[int]) -> int:
+        """
+        How many bytes of the reference have come, with the ends of the marks in them added to *ends*.
+
+        Those *before* have come already; a mark that was cut in two counts where its end comes.
+        """
+        size = self._streams[self._reference].recv_into(self._buffer)
         assert size, "a stream ended"
-        rest = len(self._mark) - 1
-        joint = self._tails[descriptor] + self._buffer[: min(rest, size)]
-        found = self._buffer.count(self._mark, 0, size) + joint.count(self._mark)
-        self._tails[descriptor] = bytes(self._buffer[max(0, size - rest) : size])
-        return size, found
+        text, first, mark = self._tail + self._buffer[:size], before - len(self._tail), self._mark
+        at = text.find(mark)
+        while at >= 0:
+            ends.append(first + at + len(mark))
+            at = text.find(mark, at + len(mark))
+        self._tail = bytes(text[max(0, len(text) - len(mark) + 1) :])
+        return size
+
+
+class _Parts:
+    """What came when: on which stream, and how many bytes it had then."""
+
+    def __init__(self) -> None:
+        self._who = array("i")
+        self._at_s = array("d")
+        self._had = array("q")
+
+    def note(self, descriptor: int, had: int) -> None:
+        """Now *descriptor* has *had* so many bytes."""
+        self._at_s.append(time.monotonic())
+        self._who.append(descriptor)
+        self._had.append(had)
+
+    def times(self, ends: list[int]) -> list[array[float]]:
+        """When each stream had as many bytes as each of *ends* says, one by one."""
+        times = [array("d") for _ in ends]
+        seen = dict.fromkeys(self._who, 0)
+        for descriptor, at_s, had in zip(self._who, self._at_s, self._had, strict=True):
+            while seen[descriptor] < len(ends) and ends[seen[descriptor]] <= had:
+                times[seen[descriptor]].append(at_s)
+                seen[descriptor] += 1
+        return times
 
 
 def _delays(times: list[array[float]], sent_s: list[float], busy_s: float) -> Delays:
