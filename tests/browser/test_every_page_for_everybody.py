@@ -275,6 +275,7 @@ async def test_an_address_of_a_script_is_never_a_link(house: House) -> None:
     ("token", "fragment", "said"),
     [
         ("a.b.c", "", "Your token is not believed"),
+        ("a worker's", "", "This token may not watch jobs"),
         (None, "#code=made-up", "This link was used before, or is too old"),
     ],
 )
@@ -282,7 +283,7 @@ async def test_who_is_not_let_in_is_told_why(house: House, token: str | None, fr
     """
     Beside the form in which to do better.
     """
-    context = await browser_of(house.stage, token)
+    context = await browser_of(house.stage, house.world.worker.token if token == "a worker's" else token)
 
     page = await dashboard(house.stage, context, fragment, live=False)
 
