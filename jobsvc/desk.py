@@ -150,6 +150,8 @@ class Desk:
         if mark is not None and known is not None and known.expires_at > self._clock.now():
             return recall(known) if known.digest == mark.digest else IdempotencyKeyReused()
         match work:
+            case c.Create():
+                return self._alone(work, mark, stage)
             case c.Claim():
                 return self._grant(work, stage)
             case TakeOver():
@@ -169,10 +171,13 @@ class Desk:
                 self._remember(mark, results, stage)
                 return results
             case _:
-                result = self._one(work, stage)
-                if isinstance(result, Answer):
-                    self._remember(mark, [result], stage)
-                return result
+                return self._alone(work, mark, stage)
+
+    def _alone(self, command: c.JobCommand, mark: MarkRequest | None, stage: Stage) -> Result:
+        result = self._one(command, stage)
+        if isinstance(result, Answer):
+            self._remember(mark, [result], stage)
+        return result
 
     def _remember(self, mark: MarkRequest | None, results: Sequence[Result], stage: Stage) -> None:
         if mark is not None:
@@ -292,7 +297,8 @@ class Desk:
 
     def _write_held(self, job_id: JobId, at: Micros, stage: Stage) -> None:
         """Progress that was held of the job is staged, if its worker still holds the job."""
-        event, job = self.held.take(job_id), stage.job(job_id)
+        event = self.held.take(job_id)
+        job = None if event is None else stage.job(job_id)
         if event is not None and job is not None and job.lease_us is not None:
             stage.add(event, at)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from msgspec import UNSET, Struct
 
+from jobsvc.domain.events import Payload
 from jobsvc.oneline import one_line
 from jobsvc.resource import BRIEF_BYTES_MAX, change_resource, encode
 
@@ -109,7 +110,7 @@ class EncodedChange:
         self.change = change
         self.size = _weight(change)
         self._epoch = epoch
-        self._made: dict[str, bytes] = {}
+        self._made: dict[str, bytes] | None = None
 
     @property
     def position(self) -> int:
@@ -133,6 +134,9 @@ class EncodedChange:
 
     def encoded(self, form: Form) -> bytes:
         """The frame as it is written in *form*, made once."""
+        if self._made is None:
+            # Mostly nobody reads along, and a dict for each change would be a third of what it costs to keep it.
+            self._made = {}
         made = self._made.get(form.key)
         if made is None:
             made = self._made[form.key] = form.encode(self.frame())
@@ -141,17 +145,15 @@ class EncodedChange:
 
 def _weight(change: Change) -> int:
     """How many bytes *change* and its frames weigh in memory, about, and rather more than less."""
-    submission, payload = change.job.submission, change.event.payload
-    raws = [submission.input, submission.metadata, change.job.result]
-    if payload is not None:
-        raws += [payload.result, payload.progress_data]
-    weight = _CHANGE_BYTES
-    for raw in raws:
+    job, payload = change.job, change.event.payload or _NOTHING
+    submission, weight = job.submission, _CHANGE_BYTES
+    for raw in (submission.input, submission.metadata, job.result, payload.result, payload.progress_data):
         if raw is not UNSET:
             size = len(memoryview(raw))
             weight += size + min(size, BRIEF_BYTES_MAX)
     return weight
 
 
+_NOTHING: Final = Payload(actor="")
 _CHANGE_BYTES: Final = 4_096
 """What a change and its frame weigh besides what callers and workers sent."""

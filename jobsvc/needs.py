@@ -56,18 +56,18 @@ class _Asked:
     def add(self, one: _Single) -> None:
         """What *one* needs is asked for too."""
         match one:
-            case c.Claim() | Flush() | Rejected() | Remember():
-                pass
-            case TakeOver():
-                self.marks.add(claimed_key(one.guest))
-            case HandOver():
-                self.jobs.update(one.job_ids)
             case c.Create():
                 self._add_create(one)
             case c.Complete() | c.Fail() | c.Release():
                 if _may_be_repeated(one, self._memory):
                     self.reports.add(report_key(one))
                 self._add_job(one.job_id)
+            case c.Claim() | Flush() | Rejected() | Remember():
+                pass
+            case TakeOver():
+                self.marks.add(claimed_key(one.guest))
+            case HandOver():
+                self.jobs.update(one.job_ids)
             case _:
                 self._add_job(one.job_id)
 

@@ -52,6 +52,8 @@ _TAKE_OVER_WEIGHT: Final = 256
 def weight(work: Work) -> int:
     """How many decisions *work* may take."""
     match work:
+        case c.Create():
+            return 1
         case c.Claim():
             return work.limit
         case TakeOver():
@@ -69,6 +71,8 @@ def weight(work: Work) -> int:
 def owner_of(work: Work) -> str:
     """In whose name *work* waits; empty for the workers', the operators' and our own."""
     match work:
+        case c.Create():
+            return work.who.owner or ""
         case Flush() | Undo() | Remember() | HandOver():
             return ""
         case Several():

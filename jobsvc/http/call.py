@@ -183,7 +183,8 @@ class Call:
             TooLarge, UnsupportedMediaType, Malformed: It is more than may be, not JSON, or cannot be decoded.
         """
         content = await self.sent()
-        if self.request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        encoding = self.request.headers.get("Content-Encoding")
+        if encoding is not None and encoding.lower() != "identity":
             message = "a body comes as it is: Content-Encoding is not taken"
             raise UnsupportedMediaType(message)
         if content and not self._is_json():

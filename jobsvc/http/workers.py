@@ -141,7 +141,7 @@ def _grant(service: Service, job: Job) -> Grant:
     expires_at = service.ledger.lease_of(job)
     token = lease_token(service.settings.secret, service.ledger.memory.epoch, job_id=job.id, fence=job.fence)
     resource = job_resource(job, lease_expires_at=expires_at)
-    return Grant(resource, token, job.fence, rfc3339_or_none(expires_at))
+    return Grant(resource, token, job.fence, resource.lease_expires_at)
 
 
 # Reporting
