@@ -327,7 +327,7 @@ class Desk:
             self._given_again.pop(job.id, None)
 
     def _renew(self, command: c.JobCommand, decision: Decision) -> None:
-        if isinstance(command, (c.Heartbeat, c.ReportProgress)) and decision.outcome == "renewed":
+        if decision.outcome == "renewed" and isinstance(command, (c.Heartbeat, c.ReportProgress)):
             self.leases.renew(command.job_id, elapsed=self._clock.elapsed())
 
     def _flush(self, work: Flush, stage: Stage) -> None:

@@ -44,10 +44,10 @@ class Entry:
         self.future = future
         self.outcome: object = None
 
-    async def answer(self) -> object:
+    def answer(self) -> Awaitable[object]:
         """What became of it, once that is known; only for a caller who wants to know."""
         assert self.future is not None  # noqa: S101  # the caller's own
-        return await self.future
+        return self.future
 
     @property
     def request_id(self) -> str | None:
