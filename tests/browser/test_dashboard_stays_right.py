@@ -4,6 +4,7 @@ The dashboard when things do not go straight: what was asked for is refused or c
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from playwright.async_api import expect
@@ -140,4 +141,6 @@ async def test_charts_show_the_duplicates_that_were_avoided(stage: Stage) -> Non
 
     page = await operator(stage, "?view=charts")
 
-    await expect(page.get_by_role("img", name="Duplicates avoided a minute: at last avoided 1")).to_be_visible()
+    # In whichever minute: that one may end meanwhile.
+    chart = page.get_by_role("img", name="Duplicates avoided a minute")
+    await expect(chart).to_have_accessible_name(re.compile(r"avoided 1\b"))
