@@ -9,31 +9,24 @@ beginning.py's. What must never live here: a task, a socket, or who may see what
 
 from __future__ import annotations
 
-import asyncio
 import random
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Final, Literal
 
-from msgspec import Struct
-
-from jobsvc.clock import Clock
 from jobsvc.domain.moments import SECOND_US, rfc3339
-from jobsvc.feed import Feed
 from jobsvc.framing import Frame
-from jobsvc.http.beginning import BEGUN, Beginning, resume_at
-from jobsvc.http.catching_up import CatchingUp
-from jobsvc.http.snapshots import Snapshots
+from jobsvc.http.beginning import BEGUN
 from jobsvc.resource import encode, job_resource
-from jobsvc.settings import Settings
 from jobsvc.telemetry import log_failure
-from jobsvc.wheel import UNSET, Wheel
+from jobsvc.wheel import UNSET
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from jobsvc.channel import Channel, Scope
     from jobsvc.domain.job import Job
     from jobsvc.framing import EncodedChange, Form
+    from jobsvc.http.around import Around
+    from jobsvc.http.sink import Sink
     from jobsvc.pieces import Piece
     from jobsvc.tokens import Bearer
 
@@ -47,70 +40,6 @@ _LINGER_S: Final = 2.0
 """How long the last bytes of a connection that is over have to reach the reader."""
 _SPREAD: Final = 0.2
 """Heartbeats come up to this part early, each at a time of its own, so that not all come at once after a burst."""
-
-
-class Sink(Protocol):
-    """Where a connection writes."""
-
-    @property
-    def room(self) -> bool:
-        """False while nothing more is to be written."""
-        ...
-
-    @property
-    def buffered(self) -> int:
-        """Bytes that were written and that the reader has not taken."""
-        ...
-
-    @property
-    def untaken(self) -> int:
-        """The same, and what the kernel holds for the reader: a slow one takes of that for long before it has room."""
-        ...
-
-    def write(self, content: bytes, *, news: bool) -> None:
-        """*content* is on its way; *news* is anything but hello, ready and heartbeats."""
-        ...
-
-    def full(self) -> None:
-        """The connection may have more to say, and there is no room."""
-        ...
-
-    def finish(self) -> None:
-        """Nothing more comes; what was written is still to arrive."""
-        ...
-
-    def abort(self) -> None:
-        """Nothing more comes, and nothing more arrives."""
-        ...
-
-
-class Around(Struct, frozen=True):
-    """
-    What every connection of a service shares.
-
-    ``retry_ms`` says by reason when a client should be back. ``left`` is told of each connection that is gone, once;
-    ``stalled`` of one whose reader takes nothing, to cut it.
-    """
-
-    feed: Feed
-    settings: Settings
-    clock: Clock
-    loop: asyncio.AbstractEventLoop
-    wheel: Wheel
-    snapshots: Snapshots
-    catching_up: CatchingUp
-    retry_ms: Callable[[str], int]
-    left: Callable[[Connection], None]
-    stalled: Callable[[Connection], None]
-
-    def begin(self, channel: Channel, single: Job | None, after: str | None) -> tuple[int, Beginning]:
-        """Where one begins who joined *channel* in this turn and asked for what came after *after*, and with what."""
-        position, reset = resume_at(after, self.feed)
-        if position is not None:
-            return position, Beginning(single)
-        snapshots = self.snapshots
-        snapshot = snapshots.of(channel) if single is None else snapshots.of_jobs([single], channel.form)
-        return self.feed.position, Beginning(single, reset=reset, snapshot=snapshot)
 
 
 class Connection:

@@ -20,10 +20,11 @@ from jobsvc.domain.errors import AccessDenied, InvalidCommand, JobNotFound
 from jobsvc.domain.ids import is_job_id
 from jobsvc.few import Few, each, has, with_one, without
 from jobsvc.framing import LINES, LINES_UNCHUNKED, LONG_POLL, SSE, SSE_UNCHUNKED
+from jobsvc.http.around import Around
 from jobsvc.http.beginning import is_past_end
 from jobsvc.http.call import respond
 from jobsvc.http.catching_up import CatchingUp
-from jobsvc.http.connection import Around, Connection
+from jobsvc.http.connection import Connection
 from jobsvc.http.long_poll import LongPoll
 from jobsvc.http.snapshots import Snapshots
 from jobsvc.http.wire import Streamed, Wire, Written, cut, transport_of
@@ -40,8 +41,8 @@ if TYPE_CHECKING:
     from jobsvc.feed import Feed
     from jobsvc.framing import Form
     from jobsvc.http.call import Call
-    from jobsvc.http.connection import Sink
     from jobsvc.http.revocations import Revocation, Revocations
+    from jobsvc.http.sink import Sink
     from jobsvc.http.wire import HandOver
     from jobsvc.ledger import Ledger
     from jobsvc.metrics import Metrics

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Final
 from jobsvc.channel import Scope
 from jobsvc.domain.words import Principal
 from jobsvc.framing import LINES_UNCHUNKED
+from jobsvc.http.around import Around
 from jobsvc.http.catching_up import CatchingUp
-from jobsvc.http.connection import Around, Connection
+from jobsvc.http.connection import Connection
 from jobsvc.http.snapshots import Snapshots
 from jobsvc.settings import Settings
 from jobsvc.slices import Slices
