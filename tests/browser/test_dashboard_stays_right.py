@@ -144,3 +144,21 @@ async def test_charts_show_the_duplicates_that_were_avoided(stage: Stage) -> Non
     # In whichever minute: that one may end meanwhile.
     chart = page.get_by_role("img", name="Duplicates avoided a minute")
     await expect(chart).to_have_accessible_name(re.compile(r"avoided 1\b"))
+
+
+async def test_charts_show_how_many_streams_were_open_and_who_was_behind(stage: Stage) -> None:
+    """
+    The dashboard's own is one of them, and what was is told beside what is; before the service ran there is nothing.
+    """
+    async with stage.world.guest.stream() as other:
+        await other.until("ready")
+        stage.world.service.gauge.look()
+    page = await operator(stage, "?view=charts")
+
+    open_streams = page.get_by_role("img", name="Open streams")
+    await expect(open_streams).to_have_accessible_name(re.compile(r"at most open [12]$"))
+    await expect(page.get_by_role("img", name="Events behind the log")).to_have_accessible_name(
+        re.compile(r"at last projections \d+, streams \d+; at most")
+    )
+    first = await page.evaluate("() => document.querySelector('job-charts').stats.steps[0].levels")
+    assert first is None

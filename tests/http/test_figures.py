@@ -153,7 +153,7 @@ async def test_stats_know_how_far_behind_streams_and_projections_were(start: Sta
         await world.guest.made()
         await mine.until("job")
 
-        stats = (await world.viewer.get("/api/stats", window_s=60, step_s=60)).body
+        stats = (await world.viewer.get("/api/stats", window_s=3_600, step_s=60)).body
 
     assert {"streams_max": 1, "stream_lag_max": 1, "projection_lag_max": 1} == stats["total"]["levels"]
 
