@@ -26,6 +26,27 @@ AXE: Final = ROOT / "clients" / "dashboard" / "node_modules" / "axe-core" / "axe
 SCRIPT: Final = "<img src=x onerror=alert(1)><script>alert(1)</script>"
 
 
+TICKING: Final = """() => {
+    globalThis.turns = [];
+    let before = performance.now();
+    const tick = () => {
+        const now = performance.now();
+        turns.push(now - before);
+        before = now;
+        setTimeout(tick, 0);
+    };
+    tick();
+}"""
+
+
+async def longest_turn_ms(page: Page) -> float:
+    """
+    How long 99 of 100 turns of a ticking page took at most.
+    """
+    turns = sorted(await page.evaluate("() => turns"))
+    return float(turns[int(len(turns) * 0.99)])
+
+
 async def browser_of(stage: Stage, token: str | None, **options: Any) -> BrowserContext:  # noqa: ANN401  # playwright's
     """
     A browser in which somebody is signed in to the dashboard, or nobody.
@@ -86,6 +107,23 @@ async def test_a_job_appears_moves_and_leaves_with_no_reload(stage: Stage) -> No
 
     await expect(page.get_by_text("No job is active")).to_be_visible()
     assert 0 == stage.front.asked.total()
+
+
+async def test_a_row_names_its_job_and_the_key_of_its_work(stage: Stage) -> None:
+    """
+    Beside state, progress, kind, owner, attempt, worker and age; a key that is the name already is not said twice.
+    """
+    await stage.world.guest.made(title="monthly report", key="report:2026-11")
+    await stage.world.guest.made(title=None, key="report:2026-12")
+    await stage.world.worker.claim()
+
+    page = await operator(stage)
+    named = page.get_by_role("row").filter(has_text="monthly report")
+    unnamed = page.get_by_role("row").filter(has_text="report:2026-12")
+
+    await expect(named.get_by_text("report:2026-11", exact=True)).to_be_visible()
+    await expect(unnamed.get_by_text("report:2026-12", exact=True)).to_have_count(1)
+    assert ["guest", "1 of 3"] == [await named.get_by_role("cell").nth(place).inner_text() for place in (5, 6)]
 
 
 async def test_seven_dashboards_of_one_principal_hold_one_stream(stage: Stage) -> None:
@@ -336,6 +374,8 @@ async def test_it_can_be_used_with_the_keyboard_alone(stage: Stage) -> None:
 async def test_ten_thousand_rows_and_a_burst_leave_the_page_answering(stage: Stage, query: str, seen: str) -> None:
     """
     With ten thousand jobs only the rows in sight are drawn, and while 2,000 events come no turn of the page is long.
+
+    A tab that does nothing ticks beside it: how late the machine lets it be is no fault of the page.
     """
     for first in range(0, 10_000, 500):
         jobs = [{"kind": "work", "title": f"job {number}"} for number in range(first, first + 500)]
@@ -346,27 +386,17 @@ async def test_ten_thousand_rows_and_a_burst_leave_the_page_answering(stage: Sta
     await expect(page.get_by_role("status").first).to_contain_text("10000 active", timeout=30_000)
     drawn = await page.locator(".rows [role=row]").count()
 
-    await page.evaluate(
-        """() => {
-            globalThis.turns = [];
-            let before = performance.now();
-            const tick = () => {
-                const now = performance.now();
-                turns.push(now - before);
-                before = now;
-                setTimeout(tick, 0);
-            };
-            tick();
-        }"""
-    )
+    idle = await page.context.new_page()
+    for each in (page, idle):
+        await each.evaluate(TICKING)
     for _ in range(4):
         grants = await stage.world.worker.claims(max=500)
         assert 500 == len(grants)
     await until(page, seen)
-    turns = sorted(await page.evaluate("() => turns"))
+    longest_ms, machine_ms = [await longest_turn_ms(each) for each in (page, idle)]
 
     assert drawn < 100
-    assert turns[int(len(turns) * 0.99)] < 100
+    assert longest_ms - machine_ms < 100
 
 
 def test_the_first_paint_weighs_little() -> None:

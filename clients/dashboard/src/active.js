@@ -281,7 +281,8 @@ class ActiveJobs extends Base {
           <small>${job.progress?.message ?? job.error?.message ?? ""}</small></span
         >
         <span role="cell" class="job"
-          ><a href=${addressOf({ job: job.id })} @click=${follow} title=${nameOf(job)}>${nameOf(job)}</a></span
+          ><a href=${addressOf({ job: job.id })} @click=${follow} title=${nameOf(job)}>${nameOf(job)}</a
+          >${job.key && job.key !== nameOf(job) ? html`<small class="key" title=${job.key}>${job.key}</small>` : nothing}</span
         >
         <span role="cell">${job.kind}</span>
         <span role="cell">${ownerKind(job.owner)}</span>
