@@ -32,8 +32,10 @@ SETTINGS: Final = {
     "JOBSVC_STREAMS_TOTAL_MAX": "100000",
     "JOBSVC_STREAMS_GUESTS_MAX": "100000",
     "JOBSVC_CONNECTIONS_MAX": "100000",
+    "JOBSVC_WRITES_PER_MINUTE_MAX": "0",
+    "JOBSVC_ACTIVE_GUESTS_MAX": "100000000",
 }
-"""No heartbeats, so that only what was published is heard, and every stream is let in."""
+"""No heartbeats, so that only what was published is heard; every stream is let in, and every event."""
 
 
 class Contender(Struct, frozen=True):

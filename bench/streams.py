@@ -17,14 +17,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from bench import nchan
-from bench.crowds import files_max, many, memory
+from bench.crowds import MANY, files_max, many, memory
 from bench.figures import Bound, Figure, Section, figure, ratio
+from bench.listeners import Stalled
 from bench.plot import Bars, bars_svg
 from bench.publishing import frame_data, nginx, rival, service
 from bench.report import Report, machine_facts, write_streams
 from bench.rounds import COMPARED, SIZES, STEADY_PER_S, WAYS, measured, rates, stalls, stretches, ways_of
 from bench.servers import LOAD_CORES
-from bench.stuck import stuck
+from bench.stuck import STUCK, stuck
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
@@ -66,7 +67,8 @@ def main() -> int:
     whole = not asked.names and not quick
     plot = _plot(found, contenders) if whole else ""
     print(write_streams(report, plot=plot, frame_bytes=len(data), missing=_missing(), whole=whole))
-    return 0 if all(_kept(figure) for section in sections for figure in section.figures) else 1
+    kept = all(_kept(figure) for section in sections for figure in section.figures)
+    return 0 if kept and not any(section.missing for section in sections) else 1
 
 
 def _sections(
@@ -80,10 +82,17 @@ def _sections(
     if "memory" in names:
         sections.append(memory(folder, contenders[1:-1], quick=quick))
     if "many" in names:
-        sections.append(many(folder))
+        sections.append(_unless_stalled("many", MANY, lambda: many(folder)))
     if "stuck" in names:
-        sections.append(stuck(folder, quick=quick))
+        sections.append(_unless_stalled("stuck", STUCK, lambda: stuck(folder, quick=quick)))
     return sections
+
+
+def _unless_stalled(name: str, title: str, measure: Callable[[], Section]) -> Section:
+    try:
+        return measure()
+    except Stalled as stall:
+        return Section(name, title, (), missing=f"the service stalled, nothing came for {stall.waited_s:g} s")
 
 
 def _contenders(data: bytes) -> list[Contender]:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 _STUCK: Final = 1_000
 _READERS: Final = 10
 _EVENTS: Final = 100_000
+STUCK: Final = f"{_STUCK:,} readers that never read, while {_EVENTS:,} events pass"
 _AT_ONCE: Final = 100
 _PER_S: Final = 20
 _STRETCHES: Final = 10
@@ -52,10 +53,7 @@ def stuck(folder: Path, *, quick: bool) -> Section:
             found = {place: place.pass_by(_EVENTS // _STRETCHES) for place in order}
             delays.append((found[without], found[beside]))
         weights = [place.server.resident_bytes() / _MIB for place in (without, beside)]
-        return Section("stuck", _TITLE, _figures(delays, *weights))
-
-
-_TITLE: Final = f"{_STUCK:,} readers that never read, while {_EVENTS:,} events pass"
+        return Section("stuck", STUCK, _figures(delays, *weights))
 
 
 def _figures(delays: list[tuple[Delays, Delays]], without_mib: float, beside_mib: float) -> list[Figure]:
