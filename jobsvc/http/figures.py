@@ -91,6 +91,7 @@ async def stats(call: Call) -> web.Response:
         step_s=step_s,
         since=rfc3339(tally.since),
         until=rfc3339(now),
+        position=call.service.ledger.memory.position,
         total=_shown(steps[0][0], together),
         steps=[_shown(begins_at, interval) for begins_at, interval in steps],
     )

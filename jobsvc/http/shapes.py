@@ -279,6 +279,7 @@ class StatsAnswer(Struct, frozen=True):
     step_s: int
     since: Moment
     until: Moment
+    position: Annotated[Place, Meta(description="Of the newest event that is counted, in the log.")]
     total: StatsStep
     steps: list[StatsStep]
 

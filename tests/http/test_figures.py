@@ -213,6 +213,7 @@ async def test_a_service_that_starts_again_knows_what_happened_before(tmp_path: 
         some = await _as_soon_as(some_known, "/api/stats", lambda body: _events_of(body) >= 5)
 
     assert (12, 5) == (_events_of(whole), _events_of(some))
+    assert 12 == whole["position"] == some["position"]
     assert whole["since"] < some["since"] < some["until"]
 
 

@@ -1,7 +1,8 @@
 /**
  * Charts: what came and went, how long it waited and ran, who works, how the streams stand, and what is wrong.
  *
- * Read once when looked at and again when asked to; between, the stream counts on. Nothing is polled.
+ * Read when looked at, with the first event after a minute, and when asked to; between, the stream counts on. Nothing is
+ * polled: while nothing happens nothing is asked.
  */
 
 import { html, nothing } from "lit";
@@ -40,6 +41,9 @@ class Charts extends Base {
     /** @type {unknown} Why the charts could not be read. */
     this.error = null;
     this.asked = false;
+    this.readAt = 0;
+    /** @type {Job[] | null} What was told while the charts are read; null while they are not. */
+    this.told = null;
   }
 
   connectedCallback() {
@@ -66,6 +70,10 @@ class Charts extends Base {
   }
 
   async read() {
+    this.readAt = Date.now();
+    /** @type {Job[]} */
+    const told = [];
+    this.told = told;
     this.error = null;
     this.requestUpdate();
     try {
@@ -75,9 +83,11 @@ class Charts extends Base {
         ask("/api/projections"),
       ]);
       Object.assign(this, { stats, streams, projections });
+      this.add(told);
     } catch (error) {
       this.error = error;
     }
+    if (this.told === told) this.told = null;
     this.requestUpdate();
   }
 
@@ -93,16 +103,26 @@ class Charts extends Base {
     this.requestUpdate();
   }
 
-  /** What the stream tells is added to the step that is not over. @param {Job[]} changed */
+  /**
+   * What the stream tells is added to the step that is not over; how long jobs waited and ran it does not tell, so that
+   * is read after a while.
+   *
+   * @param {Job[]} changed
+   */
   count(changed) {
-    const step = this.stats && newest(this.stats.steps, Date.now());
-    if (step) {
-      for (const job of changed) {
-        const type = job.version === 1 ? "job.created" : job.active ? null : `job.${job.state}`;
-        if (type) step.events[type] = (step.events[type] ?? 0) + 1;
-      }
-    }
+    if (changed.length && this.stats && Date.now() - this.readAt >= STEP_S * 1_000) this.read();
+    this.told?.push(...changed);
+    this.add(changed);
     this.requestUpdate();
+  }
+
+  /** Of *jobs* those that were not among what was read. @param {Job[]} jobs */
+  add(jobs) {
+    const step = this.stats && newest(this.stats.steps, Date.now());
+    for (const job of step ? jobs : []) {
+      const type = job.version === 1 ? "job.created" : job.active ? null : `job.${job.state}`;
+      if (type && job.position > this.stats.position) step.events[type] = (step.events[type] ?? 0) + 1;
+    }
   }
 
   render() {

@@ -161,6 +161,7 @@ OPERATORS: Final[Mapping[tuple[str, str], Entry]] = {
                     "step_s": 60,
                     "since": _MOMENT,
                     "until": _MOMENT,
+                    "position": 1841,
                     "total": _STEP,
                     "steps": [_STEP],
                 },
