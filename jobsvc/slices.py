@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 TURN_S: Final = 0.0015
 """Nothing else is to wait longer than 2 ms; what follows a turn's last step counts too."""
 
-STEPS_PER_TURN_MAX: Final = 128
+STEPS_PER_TURN_MAX: Final = 32
 """
 A step that writes to a socket costs more than it seems: some event loops do their writes after the turn, all at once.
 """

@@ -48,12 +48,14 @@ class Wire(asyncio.Protocol):
         connection: Who writes; set before the wire is begun.
     """
 
-    __slots__ = ("_chunked", "_transport", "_when_lost", "_written", "connection", "room")
+    __slots__ = ("_chunked", "_socket", "_transport", "_when_lost", "_written", "connection", "room")
 
     def __init__(self, written: Written, *, chunked: bool) -> None:
         self._written = written
         self._chunked = chunked
         self._transport: asyncio.Transport | None = None
+        self._socket: socket.SocketType | None = None
+        """The transport's own, to send on while the transport holds nothing back; none where it encrypts."""
         self._when_lost: Callable[[BaseException | None], None] | None = None
         self.connection: Connection | None = None
         self.room = False
@@ -64,7 +66,10 @@ class Wire(asyncio.Protocol):
         self.room = True
         transport.set_protocol(self)
         transport.set_write_buffer_limits(high=high, low=low)
-        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, kernel)
+        own = transport.get_extra_info("socket")
+        own.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, kernel)
+        if transport.get_extra_info("sslcontext") is None:
+            self._socket = socket.SocketType(own.family, own.type, own.proto, fileno=own.fileno())
 
     # The connection's side
 
@@ -79,11 +84,28 @@ class Wire(asyncio.Protocol):
         return 0 if self._transport is None else self.buffered + _held_by_kernel(self._transport)
 
     def write(self, content: bytes, *, news: bool) -> None:
-        """*content* is on its way."""
+        """
+        *content* is on its way: sent at once as far as the kernel has room, and the rest by the transport.
+
+        A transport's own write costs twice the send: an event loop may keep it for the end of its turn, and there find
+        the listener asleep again.
+        """
         del news
-        if self._transport is not None:
-            self._written.bytes += len(content)
-            self._transport.write(content)
+        transport, sent = self._transport, 0
+        if transport is None:
+            return
+        self._written.bytes += len(content)
+        if self._socket is not None and not transport.get_write_buffer_size():
+            try:
+                sent = self._socket.send(content)
+            except OSError:
+                # No room, or nobody there any more: the transport finds out which.
+                sent = 0
+        if not sent:
+            transport.write(content)
+        elif sent < len(content):
+            # Not a copy: what many are told at once is held once.
+            transport.write(memoryview(content)[sent:])
 
     def full(self) -> None:
         """Whoever waits for room is told by ``resume_writing``."""
@@ -93,14 +115,21 @@ class Wire(asyncio.Protocol):
         if self._transport is not None:
             if self._chunked:
                 self._transport.write(_LAST_CHUNK)
-            self.room = False
+            self._let_go()
             self._transport.close()
 
     def abort(self) -> None:
         """The transport is closed, whatever was not taken."""
         if self._transport is not None:
-            self.room = False
+            self._let_go()
             self._transport.abort()
+
+    def _let_go(self) -> None:
+        """Nothing more is sent, on a socket that is the transport's to close."""
+        self.room = False
+        if self._socket is not None:
+            self._socket.detach()
+            self._socket = None
 
     # The transport's side
 
@@ -121,7 +150,7 @@ class Wire(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The reader is gone."""
-        self.room = False
+        self._let_go()
         self._transport = None
         if self._when_lost is not None:
             self._when_lost(exc)
