@@ -34,7 +34,7 @@ WAYS: Final[Mapping[str, int]] = {"one by one": 1, "in bursts of 100": 100, "in 
 _ROUNDS: Final = 3
 _STRETCH_S: Final = 1.0
 STEADY_PER_S: Final = 20
-_STEADY_S: Final = 3
+_STEADY_S: Final = 12
 
 
 class Stretch(Struct, frozen=True):
