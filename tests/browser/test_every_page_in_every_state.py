@@ -7,6 +7,7 @@ serve all of these tests; each leaves no active job behind.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -15,6 +16,7 @@ from playwright.async_api import expect
 
 from tests.browser.conftest import staged
 from tests.browser.house import PLACES, entered, every_place, sound
+from tests.http.client import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -158,6 +160,27 @@ async def test_a_page_whose_stream_is_cut_says_so_and_goes_on_by_itself(house: H
 
     await expect(page.get_by_role("status").first).to_contain_text("live, 2 active", timeout=15_000)
     await expect(page.get_by_role("alert")).to_have_count(0)
+
+
+async def test_since_when_a_page_is_offline_stays_however_often_it_tries_to_come_back(house: House) -> None:
+    """
+    What is shown is of then; the notice stands while an attempt is under way, and after it has failed too.
+    """
+    page = await house.page("active", await house.made())
+    notice = page.get_by_role("alert")
+    house.front.holds = house.front.fails = "/api/stream"
+    house.front.forget()
+    house.front.cut()
+    await expect(notice).to_contain_text("Offline since")
+    said = await notice.inner_text()
+    await page.clock.set_fixed_time(datetime.now(UTC) + timedelta(hours=1))
+
+    for _ in range(3):
+        await until(lambda: house.front.asked["GET /api/stream"] > 0)
+        await expect(page.get_by_role("status").first).to_contain_text("connecting")
+        await expect(notice).to_have_text(said)
+        house.front.forget()
+        house.front.go_on()
 
 
 @every_place

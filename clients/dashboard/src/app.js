@@ -7,6 +7,7 @@ import "./charts.js";
 import "./job.js";
 import { addressOf, follow, onMove, where } from "./place.js";
 import { client, forgetToken, keepToken, linkRefused, role, token } from "./service.js";
+import { awaySince } from "./states.js";
 import { clock } from "./words.js";
 
 const VIEWS = /** @type {const} */ ([
@@ -27,16 +28,8 @@ const SAID = /** @type {Record<string, string>} */ ({
 class Dashboard extends Base {
   constructor() {
     super();
-    /** @type {string | null} Since when the service is away. */
-    this.awaySince = null;
     onMove(() => this.requestUpdate());
-    client.subscribe(() => this.see());
-  }
-
-  see() {
-    if (client.status().state !== "offline") this.awaySince = null;
-    else this.awaySince ??= new Date().toISOString();
-    this.requestUpdate();
+    client.subscribe(() => this.requestUpdate());
   }
 
   render() {
@@ -69,10 +62,11 @@ class Dashboard extends Base {
 
   /** What is not as it should be with the stream, and what comes of it. @param {string} state */
   notice(state) {
-    if (state === "offline") {
+    const since = awaySince();
+    if (since) {
       return html`<p role="alert" class="notice">
         ${client.ready()
-          ? `Offline since ${clock(this.awaySince)}. What is shown is as it was then.`
+          ? `Offline since ${clock(since)}. What is shown is as it was then.`
           : "The service does not answer. See whether it runs."}
         This page goes on by itself as soon as it is back.
       </p>`;

@@ -3,9 +3,20 @@
 import { html, nothing } from "lit";
 import { client } from "./service.js";
 
+/** @type {string | null} */
+let since = null;
+client.subscribe(() => {
+  const { state } = client.status();
+  // An attempt to come back is none yet: what is shown is still as it was when the first one failed.
+  if (state === "live" || state === "degraded") since = null;
+  else if (state === "offline") since ??= new Date().toISOString();
+});
+
+/** Since when the service is away; null while it is not. */
+export const awaySince = () => since;
+
 /** While the service is away nothing is loading: the shell says so, and that it goes on by itself. */
-export const loading = () =>
-  client.status().state === "offline" ? nothing : html`<p class="empty" role="status">Loading.</p>`;
+export const loading = () => (since ? nothing : html`<p class="empty" role="status">Loading.</p>`);
 
 /**
  * Why something was refused, in the service's own words where it had any.
