@@ -29,6 +29,7 @@ let events = "";
 for await (const chunk of process.stdin) events += chunk;
 console.log(JSON.stringify(lanesOf(JSON.parse(events), Date.parse("2026-11-24T08:00:00Z"))));
 """
+MOVED: Final = "(query) => { history.pushState(null, '', query); dispatchEvent(new Event('popstate')); }"
 BEGAN_AT: Final = 1_795_500_000_000_000
 STARTED: Final = {"attempt": 1, "worker": "w1", "fence": 1, "lease_s": 30}
 
@@ -308,6 +309,25 @@ async def test_a_follow_up_and_what_it_follows_link_to_each_other(stage: Stage) 
     await page.get_by_role("link", name=job["id"]).click()
 
     await expect(page.get_by_role("heading", name="one")).to_be_visible()
+
+
+async def test_a_job_is_not_kept_waiting_by_the_one_that_was_looked_at_before(stage: Stage) -> None:
+    """
+    What was still being read of that one is not read on, and nothing of it is shown as this one's.
+    """
+    first = await stage.world.guest.made(title="one")
+    second = await stage.world.guest.made(title="two")
+    page = await operator(stage)
+    stage.front.holds = f"/api/jobs/{first['id']}"
+    await page.get_by_role("link", name="one").click()
+    await expect(page.get_by_text("Loading.")).to_be_visible()
+
+    async with page.expect_event("requestfailed", lambda request: first["id"] in request.url, timeout=5_000):
+        await page.evaluate(MOVED, f"?job={second['id']}")
+
+    await expect(page.get_by_role("heading", name="two")).to_be_visible()
+    await expect(page.get_by_role("alert")).to_have_count(0)
+    stage.front.heal()
 
 
 async def test_duplicates_that_a_job_spared_stand_on_its_page(stage: Stage) -> None:

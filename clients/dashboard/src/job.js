@@ -65,7 +65,9 @@ class JobPage extends Base {
     this.error = null;
     /** @type {Set<string>} The jobs that retry it, or did. */
     this.retries = new Set();
-    /** @type {{id: string, told: Job | null} | null} What there is to read that was not when the reading began. */
+    /** What is read for a job ends when another is looked at. */
+    this.visit = new AbortController();
+    /** @type {{told: Job | null} | null} What there is to read that was not when the reading began. */
     this.next = null;
     this.reading = false;
     /** How much of what happened is shown, the newest. */
@@ -74,12 +76,13 @@ class JobPage extends Base {
 
   connectedCallback() {
     super.connectedCallback();
-    this.leave = whenBack(() => this.error && this.changed(this.id));
+    this.leave = whenBack(() => this.error && this.changed());
     this.forget = client.subscribe(({ all, changed }) => this.note([...(all ?? []), ...changed]));
   }
 
   disconnectedCallback() {
     super.disconnectedCallback();
+    this.visit.abort();
     this.end?.();
     this.leave?.();
     this.forget?.();
@@ -88,20 +91,23 @@ class JobPage extends Base {
   /** @param {Map<string, unknown>} changed */
   willUpdate(changed) {
     if (!changed.has("id")) return;
+    this.visit.abort();
     this.end?.();
+    this.visit = new AbortController();
+    this.reading = false;
     this.retries = new Set();
     this.job = null;
     this.events = [];
     this.sentences = [];
     this.error = null;
     this.rows = ROWS;
-    const { id } = this;
+    const { signal } = this.visit;
     // At once, and not only when the stream is there; of what the stream then tells, what is known is not read again.
-    this.changed(id);
+    this.changed();
     this.end = client.watch(
-      id,
-      (job) => this.changed(id, job),
-      (error) => this.fail(id, error),
+      this.id,
+      (job) => this.changed(job),
+      (error) => this.fail(error, signal),
     );
     this.note(client.active());
   }
@@ -115,52 +121,54 @@ class JobPage extends Base {
   }
 
   /**
-   * What is changed while it is being read is read after that, once: no reading overtakes another.
+   * What is changed while it is being read is read after that, once: no reading of a job overtakes another, and none
+   * waits for that of a job that was looked at before.
    *
-   * @param {string} id
    * @param {Job | null} [told] As the stream told of it.
    */
-  async changed(id, told = null) {
-    this.next = { id, told };
+  async changed(told = null) {
+    this.next = { told };
     if (this.reading) return;
     this.reading = true;
-    while (this.next) {
-      const next = this.next;
+    const { signal } = this.visit;
+    while (!signal.aborted && this.next) {
+      const { next } = this;
       this.next = null;
-      await this.read(next);
+      await this.read(next.told, signal);
     }
-    this.reading = false;
+    if (!signal.aborted) this.reading = false;
   }
 
   /**
    * Only what is not known is asked for: the events since the last, and why it is so if it is otherwise than it was.
    *
-   * @param {{id: string, told: Job | null}} next
+   * @param {Job | null} told
+   * @param {AbortSignal} signal
    */
-  async read({ id, told }) {
-    const { job: known, events } = this;
+  async read(told, signal) {
+    const { id, job: known, events } = this;
     if (told && known && told.version <= known.version) return;
     try {
       const [job, later, sentences] = await Promise.all([
-        whole(id, told, known),
-        since(id, events.at(-1)?.position),
-        told && saysTheSame(known, told) ? this.sentences : explained(id),
+        whole(id, { told, known, signal }),
+        since(id, events.at(-1)?.position, signal),
+        told && saysTheSame(known, told) ? this.sentences : explained(id, signal),
       ]);
-      if (id !== this.id) return;
+      if (signal.aborted) return;
       Object.assign(this, { job, events: [...events, ...later], sentences, error: null });
       this.requestUpdate();
       if (!job.active) this.note(await forTheSame(job));
     } catch (error) {
-      this.fail(id, error);
+      this.fail(error, signal);
     }
   }
 
   /**
-   * @param {string} id
    * @param {any} error
+   * @param {AbortSignal} signal
    */
-  fail(id, error) {
-    if (id !== this.id) return;
+  fail(error, signal) {
+    if (signal.aborted) return;
     this.error = error;
     this.requestUpdate();
   }
@@ -168,7 +176,7 @@ class JobPage extends Base {
   render() {
     const { job } = this;
     const back = html`<p><a href=${addressOf({ job: null })} @click=${follow}>All active jobs</a></p>`;
-    if (!job) return html`${back} ${this.error ? trouble("This job", this.error, () => this.changed(this.id)) : loading()}`;
+    if (!job) return html`${back} ${this.error ? trouble("This job", this.error, () => this.changed()) : loading()}`;
     const address = webAddress(job.url);
     return html`
       <article class="job-page">

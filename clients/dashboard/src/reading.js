@@ -15,31 +15,36 @@ const EXPLAINED = /** @type {const} */ (["state", "attempt", "started_at", "canc
  * The job as it was *told*; what is too large for a stream is read, or kept from when it was.
  *
  * @param {string} id
- * @param {Job | null} told
- * @param {Job | null} known
+ * @param {{told: Job | null, known: Job | null, signal: AbortSignal}} how
  * @returns {Promise<Job>}
  */
-export async function whole(id, told, known) {
+export async function whole(id, { told, known, signal }) {
   if (told && !told.omitted) return told;
-  if (!told || !known || !told.active) return (await ask(`/api/jobs/${id}`)).job;
+  if (!told || !known || !told.active) return (await ask(`/api/jobs/${id}`, signal)).job;
   return { ...told, input: known.input, result: known.result };
 }
 
-/** What happened after *position*, or all. @param {string} id @param {number} [position] */
-export async function since(id, position) {
+/**
+ * What happened after *position*, or all.
+ *
+ * @param {string} id
+ * @param {number | undefined} position
+ * @param {AbortSignal} signal
+ */
+export async function since(id, position, signal) {
   /** @type {Happened[]} */
   const events = [];
   for (let after = position; ; ) {
-    const page = await ask(`/api/jobs/${id}/events?limit=${PAGE}${after ? `&after=${after}` : ""}`);
+    const page = await ask(`/api/jobs/${id}/events?limit=${PAGE}${after ? `&after=${after}` : ""}`, signal);
     events.push(...page.events);
     if (!page.next) return events;
     after = page.next;
   }
 }
 
-/** Why it is as it is; nothing where that is not to be had. @param {string} id @returns {Promise<Sentence[]>} */
-export const explained = (id) =>
-  ask(`/api/jobs/${id}/explain`).then(
+/** Why it is as it is; nothing where that is not to be had. @param {string} id @param {AbortSignal} signal @returns {Promise<Sentence[]>} */
+export const explained = (id, signal) =>
+  ask(`/api/jobs/${id}/explain`, signal).then(
     ({ sentences }) => sentences,
     () => [],
   );

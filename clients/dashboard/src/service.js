@@ -50,8 +50,11 @@ export function role() {
 await redeemLink();
 export const client = createClient({ getToken: token });
 
-/** @param {string} path */
-export const ask = (path) => client.call(path);
+/**
+ * @param {string} path
+ * @param {AbortSignal} [signal] Nobody waits for the answer any more.
+ */
+export const ask = (path, signal) => client.call(path, { signal });
 
 /**
  * @param {string} path
