@@ -220,6 +220,19 @@ async def test_another_state_costs_its_explanation_too(stage: Stage) -> None:
     assert f"/api/jobs/{job['id']}" not in asked
 
 
+async def test_who_asks_for_it_once_more_is_explained_too(stage: Stage) -> None:
+    """
+    It is no other state, attempt or owner; but why one was given this job is told of all who asked.
+    """
+    job = await stage.world.guest.made(key="one")
+    page = await operator(stage, f"?job={job['id']}")
+    await expect(page.get_by_text("It is active because it waits")).to_be_visible()
+
+    await stage.world.guest.create(key="one", dedup={"on_active": "run_after"})
+
+    await expect(page.locator(".why")).to_contain_text("asked for the same work with run_after")
+
+
 def questions(page: Page) -> list[str]:
     """
     What the page asks the service from now on.

@@ -5,7 +5,7 @@ import { openActs } from "./acts.js";
 import { Base } from "./base.js";
 import "./lifeline.js";
 import { addressOf, follow } from "./place.js";
-import { explained, forTheSame, saysTheSame, since, whole } from "./reading.js";
+import { explained, forTheSame, since, whole } from "./reading.js";
 import { client, role } from "./service.js";
 import { loading, trouble, whenBack, why } from "./states.js";
 import { brief, clock, nameOf, pretty, span, webAddress, withClocks } from "./words.js";
@@ -140,7 +140,7 @@ class JobPage extends Base {
   }
 
   /**
-   * Only what is not known is asked for: the events since the last, and why it is so if it is otherwise than it was.
+   * Only what is not known is asked for: the events since the last, and why it is so if they are more than progress.
    *
    * @param {Job | null} told
    * @param {AbortSignal} signal
@@ -149,10 +149,11 @@ class JobPage extends Base {
     const { id, job: known, events } = this;
     if (told && known && told.version <= known.version) return;
     try {
+      const news = since(id, events.at(-1)?.position, signal);
       const [job, later, sentences] = await Promise.all([
         whole(id, { told, known, signal }),
-        since(id, events.at(-1)?.position, signal),
-        told && saysTheSame(known, told) ? this.sentences : explained(id, signal),
+        news,
+        this.explanation(news, signal),
       ]);
       if (signal.aborted) return;
       Object.assign(this, { job, events: [...events, ...later], sentences, error: null });
@@ -161,6 +162,13 @@ class JobPage extends Base {
     } catch (error) {
       this.fail(error, signal);
     }
+  }
+
+  /** Why it is as it is: as before, if *news* are nothing but progress. @param {Promise<Happened[]>} news @param {AbortSignal} signal */
+  async explanation(news, signal) {
+    const { id, job, sentences } = this;
+    if (job && (await news).every(({ type }) => type === "job.progressed")) return sentences;
+    return explained(id, signal);
   }
 
   /**

@@ -8,8 +8,6 @@ import { ask } from "./service.js";
 
 const PAGE = 500;
 const RETRIES = 20;
-/** What the sentences are about, besides progress. */
-const EXPLAINED = /** @type {const} */ (["state", "attempt", "started_at", "cancel_requested", "owner"]);
 
 /**
  * The job as it was *told*; what is too large for a stream is read, or kept from when it was.
@@ -48,9 +46,6 @@ export const explained = (id, signal) =>
     ({ sentences }) => sentences,
     () => [],
   );
-
-/** True if there is no more to explain of one than of the other. @param {Job | null} one @param {Job} other */
-export const saysTheSame = (one, other) => EXPLAINED.every((field) => one?.[field] === other[field]);
 
 /**
  * The newest jobs for the same work, among them those that retry it; a job without a key is like no other.
