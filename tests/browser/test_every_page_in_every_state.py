@@ -220,6 +220,49 @@ async def test_a_page_that_could_not_be_read_can_be_read_again(house: House, nam
     await expect(page.get_by_role("alert")).to_have_count(0)
 
 
+async def test_an_end_that_could_not_be_read_can_be_read_again(house: House) -> None:
+    """
+    Nothing more is told of a job that has ended, so nobody else would ever bring it.
+    """
+    job = await house.made()
+    grant = await house.world.worker.claim()
+    page = await house.page("job", job)
+    happened = page.locator(".timeline strong")
+    await expect(happened).to_have_text(["created", "started"])
+    house.front.fails = f"/api/jobs/{job['id']}/events"
+    await house.world.worker.complete(grant)
+    await expect(page.get_by_role("alert")).to_contain_text("could not be read. The service answered 500.")
+    await sound(page)
+
+    house.front.heal()
+    await page.get_by_role("button", name="Try again").click()
+
+    await expect(happened).to_have_text(["created", "started", "completed"])
+    await expect(page.get_by_role("alert")).to_have_count(0)
+
+
+async def test_an_explanation_that_could_not_be_had_can_be_asked_for_again(house: House) -> None:
+    """
+    What it said before stays in sight, and what happened is told without it.
+    """
+    job = await house.made()
+    page = await house.page("job", job)
+    before = page.get_by_text("It is active because it waits")
+    await expect(before).to_be_visible()
+    house.front.fails = f"/api/jobs/{job['id']}/explain"
+    await house.world.worker.claim()
+    await expect(page.get_by_role("alert")).to_contain_text("Why it is so could not be read.")
+    await expect(page.locator(".timeline strong")).to_have_text(["created", "started"])
+    await expect(before).to_be_visible()
+    await sound(page)
+
+    house.front.heal()
+    await page.get_by_role("button", name="Try again").click()
+
+    await expect(page.get_by_text("has worked on it since")).to_be_visible()
+    await expect(page.get_by_role("alert")).to_have_count(0)
+
+
 async def test_no_page_asks_for_anything_while_nothing_happens(house: House) -> None:
     """
     Every timer that a page has set goes off, and the service hears nothing.

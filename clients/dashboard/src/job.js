@@ -3,18 +3,18 @@
 import { html, nothing } from "lit";
 import { openActs } from "./acts.js";
 import { Base } from "./base.js";
+import { explanation } from "./explanation.js";
 import "./lifeline.js";
 import { addressOf, follow } from "./place.js";
 import { explained, forTheSame, since, whole } from "./reading.js";
 import { client, role } from "./service.js";
-import { loading, trouble, whenBack, why } from "./states.js";
-import { brief, clock, nameOf, pretty, span, webAddress, withClocks } from "./words.js";
+import { loading, trouble, whenBack } from "./states.js";
+import { brief, clock, nameOf, pretty, span, webAddress } from "./words.js";
 
 /** @typedef {import("../../browser/src/jobs.js").Job} Job */
 /** @typedef {import("./lanes.js").Happened} Happened */
 /** @typedef {import("./reading.js").Sentence} Sentence */
 
-const MANY = 6;
 const ROWS = 200;
 
 const SHOWN = /** @type {const} */ ([
@@ -41,13 +41,6 @@ const RELATED = /** @type {const} */ ([
   ["followed_by", "Followed by"],
   ["superseded_by", "Superseded by"],
 ]);
-const QUESTIONS = /** @type {const} */ ([
-  ["why_active", "Why is it active?"],
-  ["why_ended", "Why did it end?"],
-  ["who_cancelled", "Who cancelled it?"],
-  ["why_this_job", "Why was I given this job?"],
-  ["which_rule", "Which rule made its key?"],
-]);
 
 class JobPage extends Base {
   static properties = { id: { attribute: false } };
@@ -61,8 +54,10 @@ class JobPage extends Base {
     this.events = [];
     /** @type {Sentence[]} */
     this.sentences = [];
-    /** @type {any} Why it could not be read. */
+    /** @type {unknown} Why it could not be read. */
     this.error = null;
+    /** @type {unknown} Why its explanation could not be. */
+    this.unexplained = null;
     /** @type {Set<string>} The jobs that retry it, or did. */
     this.retries = new Set();
     /** What is read for a job ends when another is looked at. */
@@ -76,7 +71,7 @@ class JobPage extends Base {
 
   connectedCallback() {
     super.connectedCallback();
-    this.leave = whenBack(() => this.error && this.changed());
+    this.leave = whenBack(() => (this.error || this.unexplained) && this.changed());
     this.forget = client.subscribe(({ all, changed }) => this.note([...(all ?? []), ...changed]));
   }
 
@@ -100,6 +95,7 @@ class JobPage extends Base {
     this.events = [];
     this.sentences = [];
     this.error = null;
+    this.unexplained = null;
     this.rows = ROWS;
     const { signal } = this.visit;
     // At once, and not only when the stream is there; of what the stream then tells, what is known is not read again.
@@ -150,13 +146,13 @@ class JobPage extends Base {
     if (told && known && told.version <= known.version) return;
     try {
       const news = since(id, events.at(-1)?.position, signal);
-      const [job, later, sentences] = await Promise.all([
+      const [job, later, why] = await Promise.all([
         whole(id, { told, known, signal }),
         news,
-        this.explanation(news, signal),
+        this.why(news, signal),
       ]);
       if (signal.aborted) return;
-      Object.assign(this, { job, events: [...events, ...later], sentences, error: null });
+      Object.assign(this, { job, events: [...events, ...later], ...why, error: null });
       this.requestUpdate();
       if (!job.active) this.note(await forTheSame(job));
     } catch (error) {
@@ -164,15 +160,25 @@ class JobPage extends Base {
     }
   }
 
-  /** Why it is as it is: as before, if *news* are nothing but progress. @param {Promise<Happened[]>} news @param {AbortSignal} signal */
-  async explanation(news, signal) {
-    const { id, job, sentences } = this;
-    if (job && (await news).every(({ type }) => type === "job.progressed")) return sentences;
-    return explained(id, signal);
+  /**
+   * Why it is as it is, asked if there is an answer to miss or *news* are more than progress; else, and where there is no
+   * answer, what was said before stands.
+   *
+   * @param {Promise<Happened[]>} news
+   * @param {AbortSignal} signal
+   */
+  async why(news, signal) {
+    const { id, job, unexplained } = this;
+    try {
+      if (job && !unexplained && (await news).every(({ type }) => type === "job.progressed")) return {};
+      return { sentences: await explained(id, signal), unexplained: null };
+    } catch (error) {
+      return { unexplained: error };
+    }
   }
 
   /**
-   * @param {any} error
+   * @param {unknown} error
    * @param {AbortSignal} signal
    */
   fail(error, signal) {
@@ -184,7 +190,8 @@ class JobPage extends Base {
   render() {
     const { job } = this;
     const back = html`<p><a href=${addressOf({ job: null })} @click=${follow}>All active jobs</a></p>`;
-    if (!job) return html`${back} ${this.error ? trouble("This job", this.error, () => this.changed()) : loading()}`;
+    const again = () => this.changed();
+    if (!job) return html`${back} ${this.error ? trouble("This job", this.error, again) : loading()}`;
     const address = webAddress(job.url);
     return html`
       <article class="job-page">
@@ -194,7 +201,7 @@ class JobPage extends Base {
           <span class="state" data-state=${job.state}>${job.state}</span>
           ${this.acts(job)}
         </header>
-        ${this.error ? html`<p role="alert">As last read. ${why(this.error)}</p>` : nothing}
+        ${this.error ? trouble("What came after this", this.error, again) : nothing}
         ${job.error ? html`<p role="alert"><strong>${job.error.code}</strong> ${job.error.message}</p>` : nothing}
         ${job.progress
           ? html`<p>
@@ -208,7 +215,7 @@ class JobPage extends Base {
         </section>
         <div class="beside">
           <div class="told">
-            ${this.why()}
+            ${explanation(this.sentences, this.unexplained ? trouble("Why it is so", this.unexplained, again) : nothing)}
             <section aria-labelledby="happened">
               <h2 id="happened">What happened</h2>
               ${this.timeline(this.events)}
@@ -221,32 +228,6 @@ class JobPage extends Base {
         </div>
       </article>
     `;
-  }
-
-  /** In sentences, question by question. What happened is told event by event, so as sentences only on demand. */
-  why() {
-    /** @param {string} question */
-    const of = (question) => this.sentences.filter((one) => one.question === question);
-    const told = of("what_happened");
-    if (!this.sentences.length) return nothing;
-    return html`<section aria-labelledby="why">
-      <h2 id="why">Why</h2>
-      <dl class="why">
-        ${QUESTIONS.map(([question, asked]) => {
-          const sentences = of(question);
-          return sentences.length ? html`<dt>${asked}</dt>${sentences.map((one) => html`<dd>${sentence(one)}</dd>`)}` : nothing;
-        })}
-      </dl>
-      ${told.length
-        ? html`<details>
-            <summary>What happened, in sentences</summary>
-            <ul>
-              ${told.length > ROWS ? html`<li>The last ${ROWS} of ${told.length}:</li>` : nothing}
-              ${told.slice(-ROWS).map((one) => html`<li>${sentence(one)}</li>`)}
-            </ul>
-          </details>`
-        : nothing}
-    </section>`;
   }
 
   /** @param {Job} job */
@@ -340,15 +321,6 @@ const fact = (text) => (brief(text) === text ? text : html`<details><summary>${b
 
 /** The page of another job. @param {string} id */
 const linked = (id) => html`<a href=${addressOf({ job: id })} @click=${follow}>${id}</a>`;
-
-/** @param {Sentence} sentence */
-const sentence = ({ sentence, positions }) => html`${brief(withClocks(sentence))} <small>${behind(positions)}</small>`;
-
-/** The events that make a sentence true. @param {number[]} positions */
-function behind(positions) {
-  if (positions.length > MANY) return `${positions.length} events, ${positions[0]} to ${positions.at(-1)}`;
-  return positions.length ? `event ${positions.join(", ")}` : "";
-}
 
 /** Each event, and of progress after progress the last one with how many there were. @param {Happened[]} events */
 function runs(events) {

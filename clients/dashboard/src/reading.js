@@ -40,12 +40,8 @@ export async function since(id, position, signal) {
   }
 }
 
-/** Why it is as it is; nothing where that is not to be had. @param {string} id @param {AbortSignal} signal @returns {Promise<Sentence[]>} */
-export const explained = (id, signal) =>
-  ask(`/api/jobs/${id}/explain`, signal).then(
-    ({ sentences }) => sentences,
-    () => [],
-  );
+/** Why it is as it is. @param {string} id @param {AbortSignal} signal @returns {Promise<Sentence[]>} */
+export const explained = async (id, signal) => (await ask(`/api/jobs/${id}/explain`, signal)).sentences;
 
 /**
  * The newest jobs for the same work, among them those that retry it; a job without a key is like no other.
