@@ -299,6 +299,31 @@ async def test_a_code_in_the_fragment_signs_in_once(stage: Stage) -> None:
     assert "code" not in page.url
 
 
+@pytest.mark.parametrize("trouble", ["an answer that is an error", "no answer"])
+async def test_a_link_that_could_not_be_looked_at_is_not_lost(stage: Stage, trouble: str) -> None:
+    """
+    It is good once, and was not used: it stays in the address until the service has taken it.
+    """
+    code, _ = stage.world.service.identity.links.make(await _operator_bearer(stage))
+    context = await browser_of(stage, None)
+    if trouble == "no answer":
+        await context.route("**/api/sessions/link", lambda route: route.abort())
+    else:
+        stage.front.fails = "/api/sessions/link"
+    page = await dashboard(stage, context, f"#code={code}", live=False)
+    await expect(page.get_by_role("alert")).to_contain_text("could not look at your link")
+    assert page.url.endswith(f"#code={code}")
+    assert [] == await faults(page)
+
+    stage.front.heal()
+    await context.unroute_all()
+    await page.get_by_role("button", name="Try again").click()
+
+    await expect(page.get_by_role("status").first).to_contain_text("live")
+    assert "code" not in page.url
+    stage.errors[:] = [error for error in stage.errors if not error.startswith("Failed to load resource")]
+
+
 async def _operator_bearer(stage: Stage) -> Any:  # noqa: ANN401  # of the service's own making
     from jobsvc.domain.words import Principal  # noqa: PLC0415  # used here only
     from jobsvc.tokens import Bearer  # noqa: PLC0415  # the same

@@ -6,7 +6,7 @@ import { Base } from "./base.js";
 import "./charts.js";
 import "./job.js";
 import { addressOf, follow, onMove, where } from "./place.js";
-import { client, forgetToken, keepToken, linkRefused, role, token } from "./service.js";
+import { client, forgetToken, keepToken, link, token } from "./service.js";
 import { awaySince } from "./states.js";
 import { clock } from "./words.js";
 
@@ -115,14 +115,17 @@ class Dashboard extends Base {
     forgetToken();
     location.reload();
   }
-
-  get mayAct() {
-    return role() === "operator";
-  }
 }
+
 /** Why one who tried is not signed in. @param {string} state */
 function refusal(state) {
-  if (linkRefused) return html`<p role="alert">This link was used before, or is too old: each is good once, for ten minutes.</p>`;
+  if (link === "spent") return html`<p role="alert">This link was used before, or is too old: each is good once, for ten minutes.</p>`;
+  if (link === "waits") {
+    return html`<div role="alert">
+      <p>The service could not look at your link just now. It still stands in the address: have it looked at again.</p>
+      <button type="button" @click=${() => location.reload()}>Try again</button>
+    </div>`;
+  }
   if (!token()) return nothing;
   if (state === "denied") return html`<p role="alert">This token may not watch jobs.</p>`;
   return html`<p role="alert">Your token is not believed: it has run out, or was made with another secret.</p>`;

@@ -8,14 +8,21 @@ import { createClient } from "/client/v1/jobsvc.js";
 
 const PLACE = "jobsvc.dashboard.token";
 
-/** True if one came by a link that the service did not take. */
-export let linkRefused = false;
+/**
+ * What became of the link that one came by: it was `spent` before, or it `waits` for a service that can look at it.
+ *
+ * @type {"spent" | "waits" | null}
+ */
+export let link = null;
 
-/** The token of the link that `jobsvc serve` printed: its code stands in the fragment, and is good once. */
+/**
+ * The token of the link that `jobsvc serve` printed: its code stands in the fragment, and is good once. There it stays
+ * until the service has said yes or no to it, so that loading the page again tries it again.
+ */
 async function redeemLink() {
   const code = new URLSearchParams(location.hash.slice(1)).get("code");
   if (!code) return;
-  history.replaceState(null, "", location.pathname + location.search);
+  link = "waits";
   try {
     const answer = await fetch("/api/sessions/link", {
       method: "POST",
@@ -23,9 +30,11 @@ async function redeemLink() {
       body: JSON.stringify({ code }),
     });
     if (answer.ok) keepToken((await answer.json()).token);
-    else linkRefused = true;
+    else if (answer.status !== 401) return;
+    link = answer.ok ? null : "spent";
+    history.replaceState(null, "", location.pathname + location.search);
   } catch {
-    // Nobody answered: the page says how to sign in otherwise.
+    // Nobody answered: the link waits.
   }
 }
 
