@@ -5,15 +5,27 @@ The dashboard when things do not go straight: what was asked for is refused or c
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from playwright.async_api import expect
 
 from tests.browser.conftest import until
 from tests.browser.test_dashboard import browser_of, dashboard, operator
+from tests.http.client import until as patiently
 
 if TYPE_CHECKING:
+    from playwright.async_api import APIResponse, Route
+
     from tests.browser.conftest import Stage
+
+STEPS: Final = "document.querySelector('job-charts').stats?.steps"
+
+
+def counted(event_type: str) -> str:
+    """
+    How many of that type the charts show, in the page's words.
+    """
+    return f"{STEPS}?.reduce((sum, {{ events }}) => sum + (events['{event_type}'] ?? 0), 0)"
 
 
 async def test_a_list_that_was_filtered_away_is_back_at_its_top(stage: Stage) -> None:
@@ -121,17 +133,82 @@ async def test_charts_that_are_left_open_go_on(stage: Stage) -> None:
     page = await operator(stage, "?view=charts")
     await expect(page.get_by_role("img", name="Jobs a minute")).to_be_visible()
     stage.front.forget()
-    steps = "document.querySelector('job-charts').stats.steps"
-    made = f"{steps}.reduce((sum, {{ events }}) => sum + (events['job.created'] ?? 0), 0)"
-    await page.evaluate("() => { const now = Date.now; Date.now = () => now() + 600_000; }")
+    made = counted("job.created")
+    await page.evaluate("() => { const now = performance.now(); performance.now = () => now + 600_000; }")
+    stage.front.holds = "/api/stats"
 
     await stage.world.guest.made()
-    await until(page, f"() => {made} === 1 && {steps}.filter(({{ levels }}) => levels).length > 0")
+    await until(page, f"() => {made} === 1 && !{STEPS}.at(-1).levels")
+    stage.front.heal()
+    await until(page, f"() => {STEPS}.at(-1).levels")
     await stage.world.guest.made()
 
-    await until(page, f"() => {made} === 2 && {steps}.at(-1).events['job.created'] === 1")
+    await until(page, f"() => {made} === 2")
     assert 1 == stage.front.asked["GET /api/stats"]
-    assert 60 <= await page.evaluate(f"() => {steps}.length") <= 61
+    assert 60 <= await page.evaluate(f"() => {STEPS}.length") <= 61
+
+
+async def test_charts_count_an_end_once(stage: Stage) -> None:
+    """
+    That a job which has ended gets another owner, or a result that comes too late, is no other end.
+    """
+    await stage.world.guest.made(key="before")
+    await stage.world.worker.complete(await stage.world.worker.claim())
+    page = await operator(stage, "?view=charts")
+    await expect(page.get_by_role("img", name="Jobs a minute")).to_be_visible()
+    await stage.world.guest.made(key="after")
+    await stage.world.worker.complete(await stage.world.worker.claim())
+    await until(page, f"() => {counted('job.completed')} === 2")
+
+    answer = await stage.world.user.post("/api/sessions/claim", {"guest_token": stage.world.guest.token})
+    await stage.world.user.made()
+    await until(page, f"() => {counted('job.created')} === 3")
+
+    assert 2 == answer.body["moved"]
+    assert 2 == await page.evaluate(f"() => {counted('job.completed')}")
+
+
+async def test_charts_that_were_read_twice_show_the_newer_answer(stage: Stage) -> None:
+    """
+    Whichever comes last.
+    """
+    page = await operator(stage, "?view=charts")
+    await expect(page.get_by_role("img", name="Jobs a minute")).to_be_visible()
+    held: list[tuple[Route, APIResponse]] = []
+
+    async def hold(route: Route) -> None:
+        held.append((route, await route.fetch()))
+
+    await page.route("**/api/stats*", hold, times=1)
+    await page.get_by_role("button", name="Read again").click()
+    await patiently(lambda: len(held) == 1)
+    async with page.expect_response("**/api/stats*"):
+        await page.get_by_role("button", name="Read again").click()
+    await until(page, "() => document.querySelector('job-charts').told === null")
+    await stage.world.guest.made()
+    await until(page, f"() => {counted('job.created')} === 1")
+
+    ((older, answer),) = held
+    async with page.expect_event("requestfinished"):
+        await older.fulfill(response=answer)
+    await page.get_by_role("link", name="API").evaluate("() => fetch('/healthz')")
+
+    assert 1 == await page.evaluate(f"() => {counted('job.created')}")
+
+
+async def test_charts_go_by_the_service_s_clock(stage: Stage) -> None:
+    """
+    A machine whose own is an hour fast does not show an hour in which nothing happened.
+    """
+    context = await browser_of(stage, stage.world.operator.token)
+    await context.add_init_script("{ const now = Date.now; Date.now = () => now() + 3_600_000; }")
+    await stage.world.guest.made()
+    page = await dashboard(stage, context, "?view=charts")
+    await until(page, f"() => {counted('job.created')} === 1")
+
+    await stage.world.guest.made()
+
+    await until(page, f"() => {counted('job.created')} === 2")
 
 
 async def test_charts_show_the_duplicates_that_were_avoided(stage: Stage) -> None:

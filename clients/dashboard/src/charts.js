@@ -41,7 +41,10 @@ class Charts extends Base {
     /** @type {unknown} Why the charts could not be read. */
     this.error = null;
     this.asked = false;
-    this.readAt = 0;
+    /** When it was last asked, and last answered, in milliseconds of the page's life: no clock is trusted but the service's. */
+    this.askedAt = this.answeredAt = 0;
+    /** @type {Set<string>} The jobs that have ended since it was answered. */
+    this.ended = new Set();
     /** @type {Job[] | null} What was told while the charts are read; null while they are not. */
     this.told = null;
   }
@@ -69,25 +72,28 @@ class Charts extends Base {
     this.read();
   }
 
+  /** The newest reading counts, whichever is answered last. */
   async read() {
-    this.readAt = Date.now();
+    this.askedAt = performance.now();
     /** @type {Job[]} */
     const told = [];
     this.told = told;
     this.error = null;
     this.requestUpdate();
     try {
-      const [stats, streams, { projections }] = await Promise.all([
-        ask(`/api/stats?window_s=${WINDOW_S}&step_s=${STEP_S}`),
+      const [[stats, answeredAt], streams, { projections }] = await Promise.all([
+        ask(`/api/stats?window_s=${WINDOW_S}&step_s=${STEP_S}`).then((stats) => [stats, performance.now()]),
         ask("/api/streams?limit=10"),
         ask("/api/projections"),
       ]);
-      Object.assign(this, { stats, streams, projections });
+      if (this.told !== told) return;
+      Object.assign(this, { stats, answeredAt, streams, projections, ended: new Set() });
       this.add(told);
     } catch (error) {
+      if (this.told !== told) return;
       this.error = error;
     }
-    if (this.told === told) this.told = null;
+    this.told = null;
     this.requestUpdate();
   }
 
@@ -110,7 +116,7 @@ class Charts extends Base {
    * @param {Job[]} changed
    */
   count(changed) {
-    if (changed.length && this.stats && Date.now() - this.readAt >= STEP_S * 1_000) this.read();
+    if (changed.length && this.stats && performance.now() - this.askedAt >= STEP_S * 1_000) this.read();
     this.told?.push(...changed);
     this.add(changed);
     this.requestUpdate();
@@ -118,11 +124,18 @@ class Charts extends Base {
 
   /** Of *jobs* those that were not among what was read. @param {Job[]} jobs */
   add(jobs) {
-    const step = this.stats && newest(this.stats.steps, Date.now());
+    const step = this.stats && newest(this.stats.steps, Date.parse(this.stats.until) + performance.now() - this.answeredAt);
     for (const job of step ? jobs : []) {
-      const type = job.version === 1 ? "job.created" : job.active ? null : `job.${job.state}`;
+      const type = job.version === 1 ? "job.created" : this.endsNow(job) ? `job.${job.state}` : null;
       if (type && job.position > this.stats.position) step.events[type] = (step.events[type] ?? 0) + 1;
     }
+  }
+
+  /** True once for each job that has ended since: another owner, or a result that comes too late, is no other end. @param {Job} job */
+  endsNow({ id, active, finished_at }) {
+    if (active || finished_at < this.stats.until || this.ended.has(id)) return false;
+    this.ended.add(id);
+    return true;
   }
 
   render() {
