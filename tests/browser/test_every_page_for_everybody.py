@@ -193,7 +193,8 @@ async def test_the_doctor_says_that_it_is_at_it_and_when_it_could_not_be_asked(h
     await expect(examine).to_be_disabled()
     house.front.holds = ""
     house.front.go_on()
-    await expect(page.get_by_role("alert")).to_contain_text("could be examined")
+    said = "Nothing could be examined. The service answered 500. Examine again in a moment."
+    await expect(page.get_by_role("alert")).to_have_text(said)
     await sound(page)
 
     house.front.heal()

@@ -230,7 +230,7 @@ class Charts extends Base {
     return html`<section>
       <h2>Doctor</h2>
       <button ?disabled=${this.examining} @click=${this.examine}>${this.examining ? "Examining" : "Examine"}</button>
-      ${this.unseen ? html`<p role="alert">Nothing could be examined. ${why(this.unseen)} Examine again when it does.</p>` : nothing}
+      ${this.unseen ? html`<p role="alert">Nothing could be examined. ${why(this.unseen)} Examine again in a moment.</p>` : nothing}
       ${this.health
         ? html`${wrong.length
               ? html`<ul role="alert">
