@@ -160,6 +160,26 @@ async def test_the_dialog_shows_how_far_it_is_and_can_be_looked_at_by_anybody(ho
     await expect(dialog).to_have_count(0)
 
 
+async def test_the_dialog_stays_until_it_is_through_however_often_escape_is_pressed(house: House) -> None:
+    """
+    What was refused is told; then it closes with one press.
+    """
+    page = await house.page("job", await house.made())
+    dialog = await house.dialog(page)
+    house.front.holds = house.front.fails = "/api/jobs/"
+    await dialog.get_by_role("button", name="Cancel it").click()
+    await expect(dialog.get_by_role("button", name="0 of 1")).to_be_disabled()
+
+    for _ in range(3):
+        await page.keyboard.press("Escape")
+    house.front.holds = ""
+    house.front.go_on()
+    await expect(dialog.get_by_role("alert")).to_contain_text("0 done, 1 not")
+    await page.keyboard.press("Escape")
+
+    await expect(dialog).to_have_count(0)
+
+
 async def test_what_the_dialog_could_not_do_can_be_tried_again_there(house: House) -> None:
     """
     The reason that was typed is kept, and what was done is not done twice.

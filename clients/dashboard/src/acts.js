@@ -144,11 +144,14 @@ export function openActs(jobs, verbs = ["cancel", "cleanup"]) {
     );
 
   draw();
-  // What is under way is seen to its end: nobody is left without word of what was refused.
-  dialog.addEventListener("cancel", (event) => running && event.preventDefault());
+  // What is under way is seen to its end: nobody is left without word of what was refused. Not at the dialog's "cancel",
+  // which Chromium lets nobody prevent twice; and anywhere, since the button that had the focus is disabled.
+  const stay = (/** @type {KeyboardEvent} */ event) => running && event.key === "Escape" && event.preventDefault();
+  addEventListener("keydown", stay);
   dialog.showModal();
   return new Promise((resolve) => {
     dialog.addEventListener("close", () => {
+      removeEventListener("keydown", stay);
       dialog.remove();
       resolve(done > 0);
     });
