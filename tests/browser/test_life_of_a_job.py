@@ -24,11 +24,22 @@ if TYPE_CHECKING:
 
 LANES: Final = Path(__file__).parents[2] / "clients" / "dashboard" / "src" / "lanes.js"
 PROGRAM: Final = """
-import { lanesOf } from %s;
+import { Life } from %s;
 let events = "";
 for await (const chunk of process.stdin) events += chunk;
-console.log(JSON.stringify(lanesOf(JSON.parse(events), Date.parse("2026-11-24T08:00:00Z"))));
+const life = new Life();
+life.goThrough(JSON.parse(events));
+life.goOn(Date.parse("2026-11-24T08:00:00Z"));
+console.log(JSON.stringify(life.lanes));
 """
+PARSES_COUNTED: Final = """() => {
+    const { parse } = Date;
+    globalThis.parsed = 0;
+    Date.parse = (text) => {
+        parsed += 1;
+        return parse(text);
+    };
+}"""
 MOVED: Final = "(query) => { history.pushState(null, '', query); dispatchEvent(new Event('popstate')); }"
 BEGAN_AT: Final = 1_795_500_000_000_000
 STARTED: Final = {"attempt": 1, "worker": "w1", "fence": 1, "lease_s": 30}
@@ -178,6 +189,53 @@ async def test_a_life_is_gone_through_with_the_arrow_keys(stage: Stage) -> None:
 
     assert 1 == await page.locator(".lifeline button[tabindex='0']").count()
     await expect(page.locator(".timeline strong")).to_have_text(["created", "started", "attempt failed"])
+
+
+async def test_what_is_pointed_at_stays_when_one_more_lane_begins(stage: Stage) -> None:
+    """
+    Though it is another of those that are drawn; the focus stays with it.
+    """
+    job = await stage.world.guest.made(title="one")
+    for number in range(11):
+        await stage.world.worker.report(await stage.world.worker.claim(worker=f"w{number}"), "release")
+    page = await operator(stage, f"?job={job['id']}")
+    pointed = page.locator(".lifeline button[aria-label*='by w3:']")
+    said = page.locator(".lifeline output")
+    await pointed.focus()
+    await expect(said).to_contain_text("by w3:")
+
+    await stage.world.worker.report(await stage.world.worker.claim(worker="w11"), "release")
+    await expect(page.get_by_text("The last 12 of 13 lanes")).to_be_visible()
+
+    await expect(said).to_contain_text("by w3:")
+    await expect(pointed).to_be_focused()
+    await expect(pointed).to_have_attribute("aria-current", "true")
+
+
+async def test_a_life_goes_on_by_the_second_without_being_gone_through_again(stage: Stage) -> None:
+    """
+    What goes on gets longer, and no event is looked at for it; where nobody sees it, it is left alone.
+    """
+    job = await stage.world.guest.made(title="one")
+    page = await operator(stage, f"?job={job['id']}")
+    await page.clock.install()
+    await page.reload()
+    said = page.locator(".lifeline output")
+    await expect(said).to_contain_text("Waited for a worker")
+    await page.evaluate(PARSES_COUNTED)
+
+    before = await said.inner_text()
+    await page.clock.run_for(5_000)
+    await expect(said).not_to_have_text(before)
+    parsed = await page.evaluate("() => parsed")
+    await page.evaluate("() => Object.defineProperty(document, 'visibilityState', { value: 'hidden' })")
+    # What was asked to be drawn before that is drawn.
+    await page.clock.run_for(1_000)
+    hidden = await said.inner_text()
+    await page.clock.run_for(5_000)
+
+    assert 0 == parsed
+    assert hidden == await said.inner_text()
 
 
 async def test_a_change_costs_one_small_question(stage: Stage) -> None:

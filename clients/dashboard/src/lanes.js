@@ -1,8 +1,8 @@
 /**
  * A job's life as it is drawn: out of its events a lane for each attempt, with the wait that led to it.
  *
- * Pure: the same events at the same moment always give the same lanes. How a lane looks is lifeline.js's. A heartbeat leaves
- * no event: of a lease is known how long it was, when progress renewed it, and when it was lost.
+ * Pure: the same events at the same moment always give the same lanes. How a lane looks is lifeline.js's, and what the time
+ * is too. A heartbeat leaves no event: of a lease is known how long it was, when progress renewed it, and when it was lost.
  */
 
 import { clock, span } from "./words.js";
@@ -47,25 +47,27 @@ export const KINDS = {
   other: "something else happened",
 };
 
-/**
- * @param {readonly Happened[]} events All of a job's, oldest first.
- * @param {number} now What has not ended goes on until then.
- * @returns {Lane[]}
- */
-export function lanesOf(events, now) {
-  const life = new Life(now);
-  for (const event of events) life.take(event, Date.parse(event.at));
-  return life.lanes;
-}
-
-class Life {
-  /** @param {number} now */
-  constructor(now) {
-    this.now = now;
+/** A life that goes on: what is told later is added to what there is, and each part stays the one that it was. */
+export class Life {
+  constructor() {
+    this.taken = 0;
     /** @type {Lane[]} */
     this.lanes = [];
     /** @type {Part | null} What goes on: a wait, or an attempt. */
     this.part = null;
+  }
+
+  /** What has happened since it was last gone through is taken in. @param {readonly Happened[]} events All, oldest first. */
+  goThrough(events) {
+    for (const event of events.slice(this.taken)) this.take(event, Date.parse(event.at));
+    this.taken = events.length;
+  }
+
+  /** What has not ended goes on until *now*. @param {number} now */
+  goOn(now) {
+    if (!this.part) return;
+    this.part.to = now;
+    this.say(this.part);
   }
 
   /** @param {Happened} event @param {number} at */
@@ -111,9 +113,8 @@ class Life {
 
   /** @param {Part["kind"]} kind @param {number} at @param {Work} [work] */
   begin(kind, at, work) {
-    this.part = { kind, from: at, to: this.now, words: "", work };
+    this.part = { kind, from: at, to: at, words: "", work };
     this.lane.parts.push(this.part);
-    this.say(this.part);
   }
 
   /** @param {number} at */
@@ -140,7 +141,6 @@ class Life {
     if (!part?.work) return;
     part.work.renewed.push(at);
     if (percent != null) part.work.progress.push([at, percent]);
-    this.say(part);
   }
 
   /** Of an attempt it is how that went; of a job that nobody was at work on, a moment. @param {Part["kind"]} kind @param {Record<string, any>} data @param {number} at */

@@ -6,8 +6,9 @@
  */
 
 import { html, nothing, svg } from "lit";
+import { repeat } from "lit/directives/repeat.js";
 import { Base } from "./base.js";
-import { KINDS, lanesOf } from "./lanes.js";
+import { KINDS, Life } from "./lanes.js";
 import { brief, clock, span } from "./words.js";
 
 /** @typedef {import("./lanes.js").Part} Part */
@@ -25,13 +26,14 @@ class Lifeline extends Base {
     /** @type {import("./lanes.js").Happened[]} */
     this.events = [];
     this.active = false;
-    /** Which part, counted through, is pointed at: at first what there is now. */
-    this.at = Infinity;
+    this.life = new Life();
+    /** @type {Part | null} What is pointed at; what there is now, as long as that is nothing. */
+    this.on = null;
   }
 
   connectedCallback() {
     super.connectedCallback();
-    this.ticking = setInterval(() => this.active && this.requestUpdate(), 1_000);
+    this.ticking = setInterval(() => this.active && document.visibilityState === "visible" && this.requestUpdate(), 1_000);
   }
 
   disconnectedCallback() {
@@ -39,24 +41,33 @@ class Lifeline extends Base {
     clearInterval(this.ticking);
   }
 
+  /** Gone through is only what is new; a second that passes moves the end of what goes on. @param {Map<string, any>} changed */
+  willUpdate(changed) {
+    if (changed.has("events") && changed.get("events")?.[0] !== this.events[0]) this.life = new Life();
+    this.life.goThrough(this.events);
+    this.life.goOn(Date.now());
+  }
+
   render() {
-    const lanes = lanesOf(this.events, Date.now());
+    const { lanes } = this.life;
     const shown = lanes.slice(-LANES);
     const parts = shown.flatMap((lane) => lane.parts);
     if (!parts.length) return nothing;
     const from = Math.min(...parts.map((part) => part.from));
     const until = Math.max(from + 1, ...parts.map((part) => part.to));
-    const on = Math.min(this.at, parts.length - 1);
+    const on = /** @type {Part} */ (parts.find((part) => part === this.on) ?? parts.at(-1));
     /** @param {number} moment */
     const place = (moment) => ((moment - from) / (until - from)) * 100;
     return html`
       <figure class="lifeline" aria-label="Attempts along time">
         ${lanes.length > LANES ? html`<p><small>The last ${LANES} of ${lanes.length} lanes; all stand in the list.</small></p>` : nothing}
         <div role="group" aria-label="Parts; the arrow keys go from one to the next" @keydown=${this.move}>
-          ${shown.map(
+          ${repeat(
+            shown,
+            (lane) => lane,
             (lane) => html`<div class="lane">
               <span class="of"><b>${lane.name}</b> <small>${lane.worker}</small></span>
-              <div class="track">${lane.parts.map((part) => this.piece(part, { place, nth: parts.indexOf(part), on }))}</div>
+              <div class="track">${repeat(lane.parts, (part) => part, (part) => this.piece(part, place, part === on))}</div>
             </div>`,
           )}
         </div>
@@ -64,7 +75,7 @@ class Lifeline extends Base {
           <span class="of"></span>
           <div class="track">${ticks(from, until).map(([at, text]) => html`<small .style=${`--from: ${place(at)}`}>${text}</small>`)}</div>
         </div>
-        <output class="said">${brief(parts[on].words)}. <small>From ${clock(iso(parts[on].from))}</small></output>
+        <output class="said">${brief(on.words)}. <small>From ${clock(iso(on.from))}</small></output>
         <ul class="legend">
           ${[...new Set(parts.map(({ kind }) => kind))].map((kind) => html`<li><i data-kind=${kind}></i>${KINDS[kind]}</li>`)}
         </ul>
@@ -74,11 +85,13 @@ class Lifeline extends Base {
 
   /**
    * @param {Part} part
-   * @param {{place: (moment: number) => number, nth: number, on: number}} where
+   * @param {(moment: number) => number} place
+   * @param {boolean} isOn
    */
-  piece({ kind, from, to, words, work }, { place, nth, on }) {
+  piece(part, place, isOn) {
+    const { kind, from, to, words, work } = part;
     const look = () => {
-      this.at = nth;
+      this.on = part;
       this.requestUpdate();
     };
     return html`<button
@@ -86,8 +99,8 @@ class Lifeline extends Base {
       class=${from === to && !work ? "mark" : "stretch"}
       data-kind=${kind}
       aria-label=${words}
-      aria-current=${nth === on ? "true" : nothing}
-      tabindex=${nth === on ? 0 : -1}
+      aria-current=${isOn ? "true" : nothing}
+      tabindex=${isOn ? 0 : -1}
       .style=${`--from: ${place(from)}; --long: ${place(to) - place(from)}`}
       @focus=${look}
       @pointerenter=${look}
@@ -99,7 +112,7 @@ class Lifeline extends Base {
   /** @param {KeyboardEvent} event */
   move(event) {
     const parts = /** @type {HTMLElement[]} */ ([...this.querySelectorAll("button")]);
-    const at = Math.min(this.at, parts.length - 1);
+    const at = parts.findIndex((part) => part.tabIndex === 0);
     const steps = { ArrowRight: at + 1, ArrowDown: at + 1, ArrowLeft: at - 1, ArrowUp: at - 1, Home: 0, End: parts.length - 1 };
     const next = parts[/** @type {Record<string, number>} */ (steps)[event.key] ?? -1];
     if (!next) return;
