@@ -1,4 +1,8 @@
-/** The dashboard as the service serves it: one page, one script, one style. */
+/**
+ * The dashboard as the service serves it: one page, one script, one style.
+ *
+ * Nothing is fetched while it is built, and what is built names no other host: the page's policy would refuse it.
+ */
 
 import { build } from "esbuild";
 import { cpSync, mkdirSync } from "node:fs";

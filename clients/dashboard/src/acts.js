@@ -1,5 +1,7 @@
 /**
  * Acts: what an operator does to one job or many. First it says what it would touch, then it asks why, then it does it.
+ *
+ * Nothing is shown as done before the service has said so, and what comes of it the stream tells: no list is changed here.
  */
 
 import { html, nothing, render } from "lit";

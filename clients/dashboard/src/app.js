@@ -1,4 +1,8 @@
-/** The shell: who is signed in, how the stream is, and which of the views is looked at. */
+/**
+ * The shell: who is signed in, how the stream is, and which of the views is looked at.
+ *
+ * What a view shows is the view's own; here is nothing of a job, and no question to the service.
+ */
 
 import { html, nothing } from "lit";
 import "./active.js";

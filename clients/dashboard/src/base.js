@@ -1,4 +1,8 @@
-/** An element that renders into the page itself, with the page's own style, at most once a frame. */
+/**
+ * An element that renders into the page itself, with the page's own style, at most once a frame.
+ *
+ * What all elements have in common stands here, and nothing that only one of them shows.
+ */
 
 import { LitElement } from "lit";
 

@@ -1,4 +1,8 @@
-/** Which jobs are looked at, out of the address: words that must all be there, and fields that must be so. */
+/**
+ * Which jobs are looked at, out of the address: words that must all be there, and fields that must be so.
+ *
+ * Pure: jobs and a place come in, and jobs go out. How they are shown, and in which order, is active.js's.
+ */
 
 import { nameOf, ownerKind } from "./words.js";
 

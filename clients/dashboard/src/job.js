@@ -1,4 +1,9 @@
-/** One job: as it stands, what happened to it, why, and what it asked for. */
+/**
+ * One job: as it stands, what happened to it, why, and what it asked for.
+ *
+ * Here is when something is read, and where it stands on the page. How it is asked for is reading.js's; how a life is drawn
+ * is lifeline.js's; what an operator does to it is acts.js's.
+ */
 
 import { html, nothing } from "lit";
 import { openActs } from "./acts.js";

@@ -1,4 +1,8 @@
-/** Where one is, as the address says: everything that is looked at can be sent to somebody as a link. */
+/**
+ * Where one is, as the address says: everything that is looked at can be sent to somebody as a link.
+ *
+ * Nobody else reads or writes the address, but for the code of a link that signs in, which is service.js's.
+ */
 
 /** @type {Set<() => void>} */
 const listeners = new Set();

@@ -1,4 +1,8 @@
-/** A plot over time, in the page's own colours, as wide as its place. */
+/**
+ * A plot over time, in the page's own colours, as wide as its place; for who cannot see it, in words.
+ *
+ * It is given its lines: what they mean, and where they come from, is charts.js's.
+ */
 
 import { html } from "lit";
 import uPlot from "uplot";

@@ -1,4 +1,8 @@
-/** What a job's page asks of the service: only what the stream does not tell, and of that only what is not known yet. */
+/**
+ * What a job's page asks of the service: only what the stream does not tell, and of that only what is not known yet.
+ *
+ * Nothing is kept here and nothing is shown; what to do about a refusal is up to who asked.
+ */
 
 import { ask } from "./service.js";
 

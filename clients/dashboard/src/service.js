@@ -1,5 +1,7 @@
 /**
  * The service as the dashboard knows it: who we are, the client with its one stream, and the few questions that it asks.
+ *
+ * Every request goes through here. What somebody may do is never decided here: the service does that.
  */
 
 import { createClient } from "/client/v1/jobsvc.js";

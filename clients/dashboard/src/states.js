@@ -1,4 +1,8 @@
-/** How a page says that it does not know something: not yet, or not now. Whatever is wrong comes with what to do about it. */
+/**
+ * How a page says that it does not know something: not yet, or not now. Whatever is wrong comes with what to do about it.
+ *
+ * Each page says it in these words, and none in its own; nothing is asked for here, only whoever asked is told when to.
+ */
 
 import { html, nothing } from "lit";
 import { client } from "./service.js";

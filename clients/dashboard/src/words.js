@@ -1,4 +1,8 @@
-/** How things are said: ages, moments, names. Text only; what anybody may submit must never become markup or a script. */
+/**
+ * How things are said: ages, moments, names.
+ *
+ * Text only: what anybody may submit must never become markup or a script.
+ */
 
 /** @typedef {import("../../browser/src/jobs.js").Job} Job */
 
