@@ -177,6 +177,13 @@ def _run_step(raw: RawConnection, step: str, *, number: int) -> None:
 
 _RESULTS_BY_KEY: Final = 3
 
+_READABLE_SINCE: Final = 2
+"""
+The oldest schema that is read as it is: what came later is only an index, which makes reads quicker and no others.
+
+So a backup that an older version made, or a log that this one has not served yet, can be looked at and restored.
+"""
+
 
 def side_of_history(raw: RawConnection) -> str:
     """
@@ -188,8 +195,8 @@ def side_of_history(raw: RawConnection) -> str:
 
 def _check_schema(raw: RawConnection) -> None:
     done, known = _schema_version(raw), len(schema_steps())
-    if done != known:
-        raise StoreDown(f"the database has schema {done}, this version reads {known}")
+    if not _READABLE_SINCE <= done <= known:
+        raise StoreDown(f"the database has schema {done}, this version reads {_READABLE_SINCE} to {known}")
 
 
 def _schema_version(raw: RawConnection) -> int:

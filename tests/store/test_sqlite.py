@@ -16,6 +16,7 @@ from jobsvc.store.seam import Needs
 from jobsvc.store.sqlite import SqliteStore
 from tests.store.failing_driver import FailingConnect
 from tests.store.histories import History, chain_of, job_id
+from tests.store.older import of_schema_2
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable
@@ -196,12 +197,7 @@ async def test_a_file_of_schema_2_finds_results_by_their_key(tmp_path: Path, sid
     await store.open()
     await store.append(history.batch(), decided_at=0)
     await store.close()
-    raw = driver.connect(path, read_only=False)
-    raw.execute("PRAGMA user_version = 2")
-    for index, columns in (("by_owner", "owner"), ("by_key", "key"), ("completed", "owner, kind, key, finished_at")):
-        raw.execute(f"DROP INDEX history_a_{index}")
-        raw.execute(f"CREATE INDEX history_{side}_{index} ON history ({columns})")
-    raw.close()
+    of_schema_2(path, side=side)
 
     await store.open()
     raw = driver.connect(path, read_only=True)

@@ -19,6 +19,7 @@ from jobsvc.store.sqlite import SqliteStore
 from tests.http.client import Caller
 from tests.http.world import SECRET, started
 from tests.process import running_process, token
+from tests.store.older import of_schema_2
 from tests.system.logs import copied, fill, jobsvc, said, select, tamper, verified, write_log
 
 if TYPE_CHECKING:
@@ -271,6 +272,39 @@ async def test_a_restore_over_a_log_is_forced_or_refused(log: Path) -> None:
     for name in ("fresh.db", "new.db", str(log), "damaged.db"):
         assert [backed_up] == select(Path(name), "SELECT position, chain, epoch FROM head")
         assert [] == (await verified(Path(name))).findings
+
+
+async def test_a_backup_that_an_older_version_made_is_restored(log: Path) -> None:
+    """
+    Over a database in which an older version had nothing happen, too; what was restored can be served.
+    """
+    await said("backup", "copy.db", "--database", str(log))
+    backup, fresh = of_schema_2(Path("copy.db")), SqliteStore("fresh.db")
+    await fresh.open()
+    await fresh.close()
+    of_schema_2(Path("fresh.db"))
+
+    results = [await said("restore", str(backup), "--database", name) for name in ("fresh.db", "new.db")]
+    store = SqliteStore("new.db")
+    opening = await store.open()
+    await store.close()
+
+    assert [0, 0] == [result.exit_code for result in results], [result.output for result in results]
+    assert [(opening.head.position, opening.head.epoch)] == select(backup, "SELECT position, epoch FROM head")
+    assert [] == (await verified(Path("fresh.db"))).findings
+
+
+@pytest.mark.parametrize("verb", [["verify"], ["doctor"], ["export", "out"], ["replay"], ["backup", "copy.db"]])
+def test_a_log_of_an_older_version_is_read_as_it_is(log: Path, verb: list[str]) -> None:
+    """
+    Whoever only looks changes nothing of the file, so that the older version can still serve it.
+    """
+    of_schema_2(log)
+
+    result = jobsvc(*verb, "--database", str(log))
+
+    assert 0 == result.exit_code, result.output
+    assert [(2,)] == select(log, "PRAGMA user_version")
 
 
 async def test_a_restore_does_not_take_in_what_the_old_database_left_beside_it(log: Path) -> None:
