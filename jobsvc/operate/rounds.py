@@ -136,11 +136,18 @@ class Rounds:
         while await walk.step(limit=self._slice_events) and walk.position < until:
             self.position = walk.position
             await asyncio.sleep(self._pause_s)
-        findings = [one for one in (walk.finding, await self._along_manifest()) if one is not None]
-        if not findings:
-            findings = await self._along_streams(until, catch_ups)
+        in_archive = await self._along_manifest()
+        findings = [one for one in (walk.finding, in_archive) if one is not None]
+        compared = False
+        if walk.finding is None:
+            found, compared = await self._along_streams(until, catch_ups)
+            if in_archive is None:
+                findings += found
+            elif compared:
+                # What is wrong with an event may only follow from the archive; the views are of what lies outside it.
+                findings += [one for one in found if one.position is None]
         if self._trusted():
-            self._walked = self._told(self._walked, walked(findings, walk.position))
+            self._walked = self._told(self._walked, walked(findings, walk.position, compared=compared))
             self.completed += 1
 
     async def _along_manifest(self) -> Finding | None:
@@ -150,18 +157,22 @@ class Rounds:
             await asyncio.sleep(self._pause_s)
         return manifest.finding
 
-    async def _along_streams(self, events: int, catch_ups: Sequence[CatchUp]) -> list[Finding]:
-        """What is wrong in the streams and the views; no further than twice as many *events* as there were."""
+    async def _along_streams(self, events: int, catch_ups: Sequence[CatchUp]) -> tuple[list[Finding], bool]:
+        """
+        What is wrong in the streams and the views, and whether that is known of all.
+
+        No further than twice as many *events* as there were.
+        """
         streams = StreamWalk(self._store)
         try:
             await self._walk(streams, 2 * events)
         except UnreadableEvent as error:
-            # Of a segment of the archive; jobsvc verify says which.
-            return [Finding(None, error.message)]
+            # Of a segment of the archive, through which no stream can be read; it says which.
+            return [Finding(None, error.message)], False
         findings = [*([] if streams.lowest is None else [streams.lowest]), *streams.in_views]
         for one in catch_ups:
             findings += await one.findings()
-        return findings
+        return findings, True
 
     async def _walk(self, streams: StreamWalk, events_max: int) -> None:
         while await streams.step(limit=self._slice_events) and streams.events < events_max:  # noqa: ASYNC110  # a pace

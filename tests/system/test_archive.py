@@ -178,6 +178,31 @@ async def test_a_service_finds_by_itself_that_its_archive_was_tampered_with(
     assert what in found["archive"]
 
 
+async def test_what_is_wrong_with_a_view_is_found_beside_a_tampered_archive(log: Path) -> None:
+    """
+    The service goes on looking at the views; whoever cannot look at them says that, and not that they are well.
+    """
+    await archived(log)
+    tamper(
+        log,
+        _UNGUARDED,
+        "UPDATE segments SET chain = zeroblob(32) WHERE number = 2",
+        "INSERT INTO history VALUES ('zz', 'user:ada', 'post', NULL, 'failed', 1, 2)",
+    )
+
+    async with started(log, doctor_pause_s=0.0001, doctor_rest_s=0.001) as world:
+        rounds = world.service.rounds
+        await until(lambda: rounds.completed > 0)
+        found = {one.check: one.says for one in rounds.findings}
+    told = json.loads((await said("doctor", "--database", str(log), "-o", "json")).stdout)
+    says = {one["check"]: one["says"] for one in told["checks"] if not one["ok"]}
+
+    assert {"archive", "orphans"} == set(found)
+    assert "a row for zz" in found["orphans"]
+    assert {"archive", "orphans", "views"} == set(says)
+    assert says["views"] == "The views were not looked at, since the archive is not whole."
+
+
 async def test_a_walk_along_the_manifest_takes_a_segment_a_step(log: Path) -> None:
     """
     So that whoever shares the loop waits for no more than one.
