@@ -1,18 +1,29 @@
 """
-One walk along the streams: job after job, its versions, states, owners and erasures, and its rows in the views.
+One walk along the streams: job after job, its versions, birth, end, owners and erasures, and its rows in the views.
 
 What belongs to a job is met together, so nothing has to be remembered but the job at hand, however many there are; a
 page of events and the views' rows of the very same jobs are read as of one moment, so it may run while the service
-writes. The chain and the positions are the log walk's (log_walk.py).
+writes. The chain and the positions are the log walk's (log_walk.py); what today's state machine would refuse is no
+fault of a log that another version wrote, and is recording.py's to list.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from jobsvc.domain.errors import UnreadableEvent, ViewMismatch
-from jobsvc.domain.events import Created, Erased, OwnerChanged
-from jobsvc.domain.machine import next_state, would_refuse
+from jobsvc.domain.events import (
+    Cancelled,
+    Completed,
+    Created,
+    Erased,
+    Expired,
+    Failed,
+    FollowupRequested,
+    LateResult,
+    OwnerChanged,
+    Progressed,
+)
 from jobsvc.domain.words import ERASED
 from jobsvc.memory import INLINE
 from jobsvc.operate.findings import FINDINGS_MAX, Finding
@@ -23,21 +34,26 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from jobsvc.domain.events import Event
-    from jobsvc.domain.words import JobId, State
+    from jobsvc.domain.words import JobId
     from jobsvc.store.seam import Record, Store, StreamsPage, ViewName
 
 VIEWS: tuple[ViewName, ...] = ("active", "keys", "history")
+
+_ENDS: Final = (Completed, Failed, Cancelled, Expired)
+_MOVES_NOTHING: Final = (Progressed, LateResult, FollowupRequested, OwnerChanged, Erased)
+"""What changes no state. All else does, and cannot come after the end in any version: terminal is for ever."""
 
 
 class _Stream:
     """The job at hand: what its events have added up to so far."""
 
-    __slots__ = ("forgotten", "job_id", "owner", "rows", "state", "version")
+    __slots__ = ("born", "ended", "forgotten", "job_id", "owner", "rows", "version")
 
     def __init__(self, job_id: JobId) -> None:
         self.job_id = job_id
         self.version = 0
-        self.state: State | None = None
+        self.born = False
+        self.ended = False
         self.owner: str | None = None
         self.forgotten: int | None = None
         self.rows: list[Any] = [None for _ in INLINE]
@@ -114,7 +130,7 @@ class StreamWalk:
         except UnreadableEvent as error:
             self._found(record.position, error.message)
             return
-        for wrong in (_refused(stream, event), _wrong_owner(stream, record, event)):
+        for wrong in (_impossible(stream, event), _wrong_owner(stream, record, event)):
             if wrong is not None:
                 self._found(record.position, wrong)
         self._note_erasure(event)
@@ -175,16 +191,17 @@ class StreamWalk:
             self.in_views.append(Finding(None, what))
 
 
-def _refused(stream: _Stream, event: Event) -> str | None:
-    """Why the domain would never have had *event* follow in *stream*, however well it is chained, if so."""
-    before = stream.state
+def _impossible(stream: _Stream, event: Event) -> str | None:
+    """Why no version would ever have had *event* follow in *stream*, however well it is chained, if so."""
+    born, ended = stream.born, stream.ended
+    stream.born, stream.ended = True, ended or isinstance(event.facts, _ENDS)
     if isinstance(event.facts, Created):
-        stream.state = event.facts.state
-        return None if before is None else f"a second {event.type} of {event.job_id}, which there was already"
-    if before is None:
+        return f"a second {event.type} of {event.job_id}, which there was already" if born else None
+    if not born:
         return f"the stream of {event.job_id} begins with {event.type}, and not with job.created"
-    stream.state = next_state(before, event.type)
-    return f"{event.type} cannot come about while a job is {before}" if would_refuse(before, event.type) else None
+    if ended and not isinstance(event.facts, _MOVES_NOTHING):
+        return f"{event.type} of {event.job_id}, which had ended already"
+    return None
 
 
 def _wrong_owner(stream: _Stream, record: Record, event: Event) -> str | None:
