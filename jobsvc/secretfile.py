@@ -31,9 +31,10 @@ def with_secret(loaded: Loaded) -> Loaded:
         UnusableSetting: The file cannot be read, or others may read it.
     """
     settings = loaded.settings
-    if settings.secret or not settings.secret_path.exists():
+    known = [] if settings.secret else _read_secrets(settings.secret_path)
+    if not known:
         return loaded
-    secret, *previous = _read_secrets(settings.secret_path)
+    secret, *previous = known
     both = (*previous, *settings.secret_previous)[:SECRETS_PREVIOUS_MAX]
     found = replace(settings, secret=secret, secret_previous=both)
     return Loaded(settings=found, sources={**loaded.sources, "secret": "secret file", "secret_previous": "secret file"})
@@ -67,11 +68,11 @@ def rotate_secret(path: Path, *, forget: bool = False) -> int:
         forget: Keep none of those before, because somebody else may know them: everybody is logged out.
 
     Raises:
-        UnusableSetting: There is no such file, others may read it, or it cannot be written.
+        UnusableSetting: There is no such file, others may read it, or it cannot be read or written.
     """
-    if not path.exists():
-        raise UnusableSetting(f"{path}: no secret to rotate is there yet; jobsvc serve makes one when it first starts")
     known = _read_secrets(path)
+    if not known:
+        raise UnusableSetting(f"{path}: no secret to rotate is there yet; jobsvc serve makes one when it first starts")
     previous = [] if forget else known[:SECRETS_PREVIOUS_MAX]
     with _written(path, [secrets.token_urlsafe(32), *previous]) as spare:
         spare.replace(path)
@@ -79,10 +80,15 @@ def rotate_secret(path: Path, *, forget: bool = False) -> int:
 
 
 def _read_secrets(path: Path) -> list[str]:
+    """What stands in *path*, at least one; none if there is no such file."""
     try:
         if path.stat().st_mode & 0o077:
             raise UnusableSetting(f"{path}: others may read it; it must have mode 0600")
         found = path.read_text(encoding="ascii").split()
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except PermissionError as error:
+        raise UnusableSetting(f"{path}: cannot be read; this is for the user whom the service runs as") from error
     except OSError as error:
         raise UnusableSetting(f"{path}: cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
@@ -94,7 +100,7 @@ def _read_secrets(path: Path) -> list[str]:
 
 def _make_secret(path: Path) -> None:
     """A secret stands in *path*, whole: it appears under its name only once written, and one made before is kept."""
-    if not path.exists():
+    if not _read_secrets(path):
         with _written(path, [secrets.token_urlsafe(32)]) as spare:
             _link_unless_there(spare, path)
 

@@ -1,5 +1,8 @@
 import json
+import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -167,3 +170,37 @@ def test_no_token_is_made_for_a_name_that_nobody_could_revoke_or_kinds_that_ther
 
     assert 2 == result.exit_code
     assert "eyJ" not in result.output
+
+
+@contextmanager
+def _shut(folder: Path) -> Iterator[None]:
+    """
+    Nothing in *folder* can be looked at, by whoever runs the tests: to root no folder is shut.
+    """
+    folder.chmod(0o000)
+    is_root = os.geteuid() == 0
+    if is_root:
+        os.seteuid(65_534)
+    try:
+        yield
+    finally:
+        if is_root:
+            os.seteuid(0)
+        folder.chmod(0o700)
+
+
+@pytest.mark.parametrize("arguments", [["rotate-secret"], ["token", "viewer"]])
+def test_a_secret_that_may_not_be_read_is_said_to_be_somebody_elses(tmp_path: Path, arguments: list[str]) -> None:
+    """
+    In a folder that the caller may not look into, the verb ends with 2 and says whom it is for.
+    """
+    loaded = load_settings({"database": str(tmp_path / "jobs.db")}, {})
+    with_made_secret(loaded)
+
+    with _shut(tmp_path):
+        result = CliRunner().invoke(
+            main, [*arguments, "--database", str(tmp_path / "jobs.db")], env={"JOBSVC_SECRET": ""}
+        )
+
+    assert 2 == result.exit_code, result.output
+    assert "the user whom the service runs as" in result.output
