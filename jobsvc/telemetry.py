@@ -55,6 +55,7 @@ ErrorEvent = Literal[
     "sweeper.failed",
     "handover.failed",
     "archiver.failed",
+    "gauge.failed",
     "projection.parked",
     "projection.held",
     "doctor.found",
@@ -236,6 +237,11 @@ LINES: Final[Mapping[LogEvent, Line]] = {
         "What is old was not archived; it is tried again when it is time again.",
         ("traceback",),
         "Run `jobsvc verify`; if that finds nothing, report it.",
+    ),
+    "gauge.failed": Line(
+        "How many streams are open and how far behind could not be looked at; the next look comes in its turn.",
+        ("traceback",),
+        "Report it: this is a fault of the service.",
     ),
     "projection.parked": Line(
         "A view that catches up met an event that it cannot take in. Of that job it takes in nothing from there on; "

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.http.client import JSON
-    from tests.http.conftest import Starter
+    from tests.http.conftest import LogLines, Starter
     from tests.http.world import World
 
 
@@ -130,6 +130,25 @@ async def test_stats_know_of_streams_that_nobody_asked_about_and_that_are_gone(s
 
     assert 2 == stats["total"]["levels"]["streams_max"]
     assert stats["steps"][0]["levels"] is None
+
+
+async def test_a_look_that_fails_is_told_and_others_follow(start: Starter, log_lines: LogLines) -> None:
+    """
+    Whatever it was: the charts go on, and a line of the log says that some are missing.
+    """
+    world = await start(stats_look_s=0.01)
+    standings = world.service.runner.standings
+    standings["broken"] = None  # type: ignore[assignment]  # a fault of ours
+    async with asyncio.timeout(10):
+        while "gauge.failed" not in {line["event"] for line in log_lines()}:  # noqa: ASYNC110  # as above
+            await asyncio.sleep(0)
+    del standings["broken"]
+
+    async with world.guest.stream() as mine:
+        await mine.until("ready")
+        async with asyncio.timeout(10):
+            while 1 != _levels(world).streams:  # noqa: ASYNC110  # as above
+                await asyncio.sleep(0)
 
 
 def _levels(world: World) -> Levels:
