@@ -17,11 +17,7 @@ from jobsvc.http.call import respond
 from jobsvc.http.jobs import if_version, known_id, wait_for
 from jobsvc.http.problems import Unauthenticated, problem
 from jobsvc.http.several import decide_each
-from jobsvc.http.shapes import (
-    BatchAnswer,
-    CreateAnswer,
-    Links,
-)
+from jobsvc.http.shapes import BatchAnswer, CreateAnswer, Links
 from jobsvc.http.submissions import create_command
 from jobsvc.resource import encode, job_resource
 

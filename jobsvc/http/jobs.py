@@ -18,12 +18,7 @@ from jobsvc.http import bodies, past
 from jobsvc.http.call import LIMITED_ROLES, respond
 from jobsvc.http.limits import TOO_MANY_WAIT
 from jobsvc.http.problems import Malformed
-from jobsvc.http.shapes import (
-    CancelAnswer,
-    CleanupAnswer,
-    EventsAnswer,
-    JobAnswer,
-)
+from jobsvc.http.shapes import CancelAnswer, CleanupAnswer, EventsAnswer, JobAnswer
 from jobsvc.resource import encode, event_resource, job_resource
 from jobsvc.store.codec import read_record
 
@@ -34,14 +29,8 @@ if TYPE_CHECKING:
 
     from jobsvc.domain.job import Job
     from jobsvc.http.call import Call
-    from jobsvc.http.shapes import DedupReason
 
 _TAG: Final = re.compile(r'(?:W/)?"(\d{1,12})"')
-_REASON_OF_OUTCOME: Final[dict[str, DedupReason]] = {
-    "attached": "active",
-    "followup": "active",
-    "fresh_result": "fresh_result",
-}
 
 
 async def get(call: Call) -> web.Response:

@@ -16,10 +16,7 @@ from jobsvc.domain.keys import UnusableUrl, key_from_url, keys_for_any, profile_
 from jobsvc.domain.words import State
 from jobsvc.http import past
 from jobsvc.http.call import respond
-from jobsvc.http.shapes import (
-    ActiveAnswer,
-    JobsAnswer,
-)
+from jobsvc.http.shapes import ActiveAnswer, JobsAnswer
 from jobsvc.resource import encode, job_resource
 from jobsvc.store.seam import HistoryQuery
 
@@ -30,15 +27,9 @@ if TYPE_CHECKING:
     from jobsvc.domain.job import Job
     from jobsvc.http.call import Call
     from jobsvc.http.service import Service
-    from jobsvc.http.shapes import DedupReason
     from jobsvc.resource import JobResource
 
 _STATES: Final = frozenset(get_args(State))
-_REASON_OF_OUTCOME: Final[dict[str, DedupReason]] = {
-    "attached": "active",
-    "followup": "active",
-    "fresh_result": "fresh_result",
-}
 _SEES_MANY: Final = frozenset({"viewer", "operator"})
 
 

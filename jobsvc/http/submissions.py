@@ -17,13 +17,6 @@ from jobsvc.http.call import LIMITED_ROLES
 if TYPE_CHECKING:
     from jobsvc.http.call import Call
     from jobsvc.http.service import Service
-    from jobsvc.http.shapes import DedupReason
-
-_REASON_OF_OUTCOME: Final[dict[str, DedupReason]] = {
-    "attached": "active",
-    "followup": "active",
-    "fresh_result": "fresh_result",
-}
 
 _RUN_AT_END: Final = parse_rfc3339("9900-01-01T00:00:00Z")
 """Deadlines that count from a run_at, which reach ten years, can then be written as dates too."""
