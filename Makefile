@@ -68,10 +68,10 @@ bench-stream: setup  ## Measure streams against others that send server-sent eve
 soak: setup lowest  ## Run the long suites
 	$(BIN)/python -m pytest -m soak
 
-lowest: setup  ## Run the tests of the hand-over with the lowest aiohttp that pyproject.toml allows
+lowest: setup  ## Run the tests of the hand-over and of heads that we write with the lowest aiohttp that pyproject.toml allows
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(LOWEST) 'aiohttp==$(LOWEST_AIOHTTP)'
 	PYTHONPATH=$(LOWEST) $(BIN)/python -c 'import aiohttp; assert aiohttp.__file__.startswith("$(CURDIR)/$(LOWEST)"); print("lowest: aiohttp", aiohttp.__version__)'
-	PYTHONPATH=$(LOWEST) $(BIN)/python -m pytest tests/streams/test_hand_over.py
+	PYTHONPATH=$(LOWEST) $(BIN)/python -m pytest tests/streams/test_hand_over.py tests/http/test_reply.py
 
 guards: setup  ## Take out each line that guards against a race, and see its test fail
 	$(BIN)/python -m tests.guards

@@ -57,7 +57,7 @@ class Reply(web.Response):
         """Head and body have been handed to the connection, or the head alone as aiohttp makes it."""
         if self._is_written:
             return None
-        if self._cookies or request.version != HttpVersion11 or not request.keep_alive or request.method == "HEAD":
+        if self._is_unusual(request):
             return await super().prepare(request)
         head = [_begun(self.status, int(time.time()))]
         head += [f"{name}: {value}\r\n" for name, value in self.headers.items()]
@@ -67,6 +67,12 @@ class Reply(web.Response):
         self._is_written = True
         await request.writer.drain()
         return None
+
+    def _is_unusual(self, request: web.BaseRequest) -> bool:
+        """True if the head is not to be the one that it nearly always is."""
+        # None while nobody has said whether another request may follow.
+        is_last = super().keep_alive is False or not request.keep_alive
+        return is_last or bool(self._cookies) or request.version != HttpVersion11 or request.method == "HEAD"
 
     async def write_eof(self, data: bytes = b"") -> None:
         """All of it has been handed to the connection."""
