@@ -41,7 +41,12 @@ def _lines(headers: Iterable[tuple[str, str]]) -> bytes:
 
 
 class Browsers:
-    """What answers tell browsers. One per service."""
+    """
+    What answers tell browsers. One per service.
+
+    Attributes:
+        strangers_lines: What they tell pages of no allowed origin, and whoever was not heard, as the lines of a head.
+    """
 
     def __init__(self, allowed: Iterable[str], *, hsts_max_age_s: int = 0) -> None:
         """
@@ -67,7 +72,7 @@ class Browsers:
         self._strangers = {"Vary": "Origin"} if self._told else {}
         always = _lines((("Server", _SERVER), *self._guards))
         self._lines = {origin: always + _lines(told.items()) for origin, told in self._told.items()}
-        self._strangers_lines = always + _lines(self._strangers.items())
+        self.strangers_lines = always + _lines(self._strangers.items())
 
     def adorn(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
         """*response*, about to be sent in answer to *request*, says what browsers may do with it."""
@@ -82,8 +87,8 @@ class Browsers:
     def lines(self, request: web.BaseRequest) -> bytes:
         """The same as ``adorn`` adds, as the lines of a head, where the answer says nothing of it itself."""
         if not self._told:
-            return self._strangers_lines
-        return self._lines.get(request.headers.get(hdrs.ORIGIN, ""), self._strangers_lines)
+            return self.strangers_lines
+        return self._lines.get(request.headers.get(hdrs.ORIGIN, ""), self.strangers_lines)
 
     def preflight(self, request: web.BaseRequest, methods: str) -> web.Response:
         """The answer to OPTIONS: what the path takes, and for a page of an allowed origin what it may send."""

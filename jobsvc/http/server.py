@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from jobsvc.domain.errors import JobsvcError
+    from jobsvc.http.browsers import Browsers
     from jobsvc.http.service import Service
 
 _HEAD_LINE_BYTES_MAX: Final = 65_536
@@ -101,7 +102,7 @@ class Protocol(web.RequestHandler):
         """The connection is counted; one too many is told so, and closed before it has cost a task."""
         if self._server.connected + self._server.service.streams.freed >= self._server.connections_max:
             self.close()
-            cast("asyncio.Transport", transport).write(_FULL)
+            cast("asyncio.Transport", transport).write(_full(self._server.service.browsers))
             transport.close()
             return
         _cut_if_unread(transport, self._server.service.settings.stream_stall_s)
@@ -189,16 +190,12 @@ def allow_files(wanted: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def _full() -> bytes:
-    """The answer to a connection too many, as it goes over the wire."""
-    error = StoreBusy("too many are connected; come back later")
-    members = problem(error, instance="/", request_id=new_request_id())
-    body = encode(members)
+def _full(browsers: Browsers) -> bytes:
+    """The answer to a connection too many, as it goes over the wire: before anything that was asked has been read."""
+    error, request_id = StoreBusy("too many are connected; come back later"), new_request_id()
+    body = encode(problem(error, instance="/", request_id=request_id))
     head = (
         f"HTTP/1.1 503 Service Unavailable\r\nContent-Type: {CONTENT_TYPE}\r\nContent-Length: {len(body)}\r\n"
-        "Cache-Control: no-store\r\nRetry-After: 1\r\nConnection: close\r\n\r\n"
+        f"Cache-Control: no-store\r\nRetry-After: 1\r\nConnection: close\r\nX-Request-Id: {request_id}\r\n"
     )
-    return head.encode() + body
-
-
-_FULL: Final = _full()
+    return b"%b%b\r\n%b" % (head.encode(), browsers.strangers_lines, body)

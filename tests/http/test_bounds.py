@@ -423,8 +423,10 @@ async def test_a_connection_without_a_request_is_closed(start: Starter) -> None:
 async def test_so_many_connections_are_open(start: Starter) -> None:
     """
     One more is told 503 with Retry-After and closed; the others go on, and one that closes makes room.
+
+    What every answer tells browsers stands on that one too.
     """
-    world = await start(connections_max=2)
+    world = await start(connections_max=2, cookie_secure=True)
     first, second = [await RawConnection.open(world.url) for _ in range(2)]
     request = Request("read", "GET", "/api/jobs", world.guest.token or "")
     answers = [await first.ask(request), await second.ask(request)]
@@ -437,6 +439,9 @@ async def test_so_many_connections_are_open(start: Starter) -> None:
 
     assert [200, 200, 200, 200] == [answer.status for answer in (*answers, still, fourth)]
     assert (503, "unavailable", "1") == (told.status, told.body["code"], told.headers["retry-after"])
+    assert told.body["request_id"] == told.headers["x-request-id"]
+    of_browsers = {"strict-transport-security", "x-content-type-options", "content-security-policy", "server"}
+    assert of_browsers <= told.headers.keys() & still.headers.keys()
     await first.close()
     await third.close()
 
