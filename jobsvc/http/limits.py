@@ -24,12 +24,15 @@ ALL_ADDRESSES: Final = "all"
 _CUSTOMER_BITS: Final = 64
 """So much of an IPv6 address is one customer's at least (RFC 6177); of the rest it has as many as it likes."""
 
+_NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
+"""Behind a translator every IPv4 address comes as one in here (RFC 6052): all of IPv4 would be one network."""
+
 
 def network_of(address: str | None) -> str:
     """
     Who is behind *address*, as far as it tells: itself, and of IPv6 the network of 64 bits that it is in.
 
-    An IPv4 address written as one of IPv6 is that IPv4 address.
+    An IPv4 address written as one of IPv6, be it mapped or translated, is that IPv4 address.
     """
     try:
         known = ipaddress.ip_address(address or "")
@@ -39,6 +42,8 @@ def network_of(address: str | None) -> str:
         return str(known)
     if known.ipv4_mapped is not None:
         return str(known.ipv4_mapped)
+    if known in _NAT64:
+        return str(ipaddress.IPv4Address(known.packed[-4:]))
     return str(ipaddress.IPv6Network((int(known), _CUSTOMER_BITS), strict=False))
 
 
@@ -75,7 +80,7 @@ class Limits:
         self.guests_of_network = LastMinute(
             clock,
             per_minute_max=settings.guests_per_minute_max,
-            message="this address made many guests in the last minute; keep the guest that you have, or wait",
+            message="this address or network made many guests in a minute; keep the guest that you have, or wait",
         )
         self.guests = Rate(
             clock,

@@ -176,6 +176,8 @@ async def test_an_address_makes_only_so_many_guests_a_minute(start: Starter) -> 
         ("192.0.2.1", "192.0.2.2", False),
         ("192.0.2.1", "::ffff:192.0.2.1", True),
         ("::ffff:192.0.2.1", "::ffff:192.0.2.2", False),
+        ("64:ff9b::192.0.2.1", "64:ff9b::192.0.2.2", False),
+        ("64:ff9b::192.0.2.1", "192.0.2.1", True),
         ("fe80::1%eth0", "fe80::2", True),
         (None, "", True),
     ],
@@ -190,7 +192,7 @@ def test_whoever_has_a_network_of_ipv6_is_one(one: str | None, other: str, *, to
     if not together:
         limits.guests_of_network.count(network_of(other))
         return
-    with pytest.raises(SlowDown):
+    with pytest.raises(SlowDown, match="this address or network"):
         limits.guests_of_network.count(network_of(other))
 
 
