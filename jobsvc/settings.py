@@ -368,7 +368,10 @@ class Settings:
     """Encoded events kept in memory for streams that resume; older ones are read from the store."""
 
     ring_bytes_max: Count = 67_108_864
-    """Bytes of encoded events kept in memory for streams that resume; for those told together, an eighth more."""
+    """
+    Bytes of encoded events kept in memory for streams that resume; for those told the same, an eighth more, and as much
+    of their snapshots.
+    """
 
     snapshot_part_bytes_max: Count = 65_536
     """Bytes of one part of a snapshot; a single larger job is a part of its own."""

@@ -2,14 +2,15 @@
 The snapshots: the active jobs that somebody sees, as of one position, told in parts that fit a frame.
 
 A thousand watchers who come at once are shown one list, and those who do not take it hold no more than their place in
-it: a list is as long as there are jobs, and a part as large as four buffers. It goes with the last who is in it.
+it: a list is as long as there are jobs, and a part as large as four buffers. It goes with the last who is in it, and
+its parts before that if those of all lists together weigh too much: whoever stands still would hold them for ever.
 What must never live here: who is shown it, and what happened since.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
-from weakref import WeakValueDictionary
+from weakref import WeakValueDictionary, ref
 
 from msgspec import Raw
 
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 _OVERHEAD: Final = 256
 _KEPT_US: Final = 1_000_000
 """So old may the leases be that stand in a part."""
-_PARTS_KEPT: Final = 4
-"""Those who read nothing all come as far as the kernel takes it, and that is two or three."""
+_PART_BYTES: Final = 400
+"""About what a part weighs besides what is written of it."""
 
 
 class Snapshots:
@@ -38,11 +39,22 @@ class Snapshots:
     Those that somebody is being told. One per service.
     """
 
-    def __init__(self, feed: Feed, ledger: Ledger, clock: Clock, *, part_bytes_max: int) -> None:
+    def __init__(self, feed: Feed, ledger: Ledger, clock: Clock, *, part_bytes_max: int, shared_bytes_max: int) -> None:
+        """
+        Nobody is told anything yet.
+
+        Args:
+            feed: Where the jobs stand.
+            ledger: Knows the leases.
+            clock: Says how old a part is.
+            part_bytes_max: So large a part is; one job that is larger is a part of its own.
+            shared_bytes_max: So much the parts weigh that are kept because others may be told them, of all snapshots.
+        """
         self._feed = feed
         self._ledger = ledger
         self._clock = clock
         self._part_bytes_max = part_bytes_max
+        self.shelf = Shelf(bytes_max=shared_bytes_max)
         self._latest: WeakValueDictionary[Channel, Snapshot] = WeakValueDictionary()
 
     def __len__(self) -> int:
@@ -93,6 +105,35 @@ class Snapshots:
         return self._clock.elapsed()
 
 
+class Shelf:
+    """
+    The parts that are kept, of whichever snapshot, in the order in which they were made.
+
+    It leads to a part and does not hold it: that goes with its snapshot.
+
+    Attributes:
+        bytes: About how much they weigh, and those that went with their snapshot and have not had their turn.
+    """
+
+    def __init__(self, *, bytes_max: int) -> None:
+        self._bytes_max = bytes_max
+        self._sizes: dict[tuple[ref[Snapshot], int], int] = {}
+        self.bytes = 0
+
+    def note(self, snapshot: Snapshot, first: int, size: int) -> None:
+        """
+        *snapshot* keeps the part that begins with *first*; those made first are dropped until the bound holds.
+        """
+        place = (ref(snapshot), first)
+        self.bytes += size - self._sizes.pop(place, 0)
+        self._sizes[place] = size
+        while self.bytes > self._bytes_max:
+            oldest = next(iter(self._sizes))
+            self.bytes -= self._sizes.pop(oldest)
+            if (known := oldest[0]()) is not None:
+                known.drop(oldest[1])
+
+
 class Snapshot:
     """
     The jobs of one scope as of *position*; if more than one is shown them, with the parts that were made last.
@@ -117,12 +158,13 @@ class Snapshot:
         if not content or now - made_at > _KEPT_US:
             frame, end = self._snapshots.part(self._jobs, first, self.position)
             content, following = self._form.encode(frame), (end if frame.id is None else None)
-            self._keep(first, (content, following, now))
+            if self.is_shared:
+                self._made[first] = (content, following, now)
+                self._snapshots.shelf.note(self, first, len(content) + _PART_BYTES)
         return content, following
 
-    def _keep(self, first: int, made: tuple[bytes, int | None, int]) -> None:
-        if self.is_shared:
-            self._made.pop(first, None)
-            self._made[first] = made
-            if len(self._made) > _PARTS_KEPT:
-                del self._made[next(iter(self._made))]
+    def drop(self, first: int) -> None:
+        """
+        The part that begins with the job at *first* is made anew for whoever comes to it.
+        """
+        del self._made[first]

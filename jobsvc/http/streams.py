@@ -63,6 +63,8 @@ _RETRY_MS: Final = (1_000, 3_000)
 _RETRY_FAR_MS: Final = (10_000, 30_000)
 _RETRY_SUPERSEDED_MS: Final = 300_000
 _TICKS_PER_HEARTBEAT: Final = 32
+_PARTS_SHARE: Final = 8
+"""What is kept of snapshots for several weighs at most this part of what the ring may."""
 
 
 class Streams:
@@ -103,7 +105,13 @@ class Streams:
             clock,
             asyncio.get_running_loop(),
             Wheel(Slices(failed=_tell_fault), tick_s=min(0.25, settings.heartbeat_s / _TICKS_PER_HEARTBEAT)),
-            Snapshots(feed, ledger, clock, part_bytes_max=settings.snapshot_part_bytes_max),
+            Snapshots(
+                feed,
+                ledger,
+                clock,
+                part_bytes_max=settings.snapshot_part_bytes_max,
+                shared_bytes_max=settings.ring_bytes_max // _PARTS_SHARE,
+            ),
             CatchingUp(feed, at_once_max=settings.catching_up_at_once_max),
             retry_ms=self.retry_ms,
             left=self._leave,

@@ -73,7 +73,9 @@ class Reader:
             rig.clock,
             loop,
             Wheel(Slices(failed=failed), tick_s=0.01),
-            Snapshots(feed, rig.ledger, rig.clock, part_bytes_max=settings.snapshot_part_bytes_max),
+            Snapshots(
+                feed, rig.ledger, rig.clock, part_bytes_max=settings.snapshot_part_bytes_max, shared_bytes_max=2**20
+            ),
             catching_up or CatchingUp(feed, at_once_max=2),
             retry_ms=lambda _: 1,
             left=lambda _: None,

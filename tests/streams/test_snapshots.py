@@ -9,6 +9,7 @@ import gc
 import tracemalloc
 from typing import TYPE_CHECKING, Any, Final
 
+from jobsvc.http.snapshots import Snapshot
 from tests.http.client import until
 from tests.http.world import started
 from tests.streams.test_hand_over import on, wired
@@ -57,6 +58,32 @@ async def _stuck_in_a_snapshot(tmp_path: Path) -> None:
     assert {"snapshot"} == states
     assert after - before < 2 * MIB < STUCK * 65_536
     assert 0 == left
+
+
+async def test_what_is_kept_for_readers_that_stand_still_weighs_so_much_at_most(tmp_path: Path) -> None:
+    """
+    Two at a position hold its parts, and there may be thousands of pairs: of all positions together, no more than that.
+    """
+    bound = 256 * 1_024
+    async with started(
+        tmp_path / "jobs.db", stream_stall_s=600, streams_per_principal_max=100, ring_bytes_max=8 * bound, **SMALL
+    ) as world:
+        port = int(world.url.rpartition(":")[2])
+        for _ in range(2):
+            assert (await world.guest.post("/api/jobs/batch", JOBS)).status == 200
+        held = []
+        for pairs in range(1, 9):
+            await world.guest.made()
+            held += [await stuck(port, bearer=world.viewer.token) for _ in range(2)]
+            standings = ["lagging"] * (2 * pairs)
+            await until(lambda: [one.standing for one in world.service.streams.connections] == standings)  # noqa: B023
+        snapshots = {one for one in gc.get_objects() if isinstance(one, Snapshot)}
+        kept = sum(len(content) for one in snapshots for content, _, _ in one._made.values())  # noqa: SLF001
+        for connection in held:
+            connection.close()
+
+    assert 8 <= len(snapshots)
+    assert 0 < kept <= bound
 
 
 async def test_who_comes_later_is_shown_the_lease_as_it_is_by_then(tmp_path: Path) -> None:
