@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
-from bench.listeners import Stalled, listening
+from bench.listeners import Stalled, listening, told
 from bench.publishing import Publisher
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def round_of(contender: Contender, folder: Path, size: int) -> Round:
             for way in ways_of(size):
                 ways[way] = _stretch(server, audience, publisher, events=WAYS[way])
     except Stalled as stall:
-        print(f"bench: {contender.name} STALLED: nothing for {stall.waited_s:g} s", file=sys.stderr, flush=True)
+        print(f"bench: {contender.name} STALLED: {told(stall.waited_s)}", file=sys.stderr, flush=True)
         return Round(ways, steady, stall.waited_s)
     return Round(ways, steady)
 
@@ -162,7 +162,7 @@ def stretches(
 def stalls(rounds: Sequence[Round], *, came_so_far: Callable[[Round], bool]) -> str:
     """That the contender stalled before it came so far, if it did."""
     ended = [one.stalled_s for one in rounds if one.stalled_s is not None and not came_so_far(one)]
-    return f"stalled in {len(ended)} of {len(rounds)} rounds: nothing for {max(ended):g} s" if ended else ""
+    return f"stalled in {len(ended)} of {len(rounds)} rounds: {told(max(ended))}" if ended else ""
 
 
 def rates(found: Found, contender: Contender, size: int, *, way: str) -> list[float | None]:

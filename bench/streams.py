@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 from bench import nchan
 from bench.crowds import MANY, files_max, many, memory
 from bench.figures import Bound, Figure, Section, figure, ratio
-from bench.listeners import Stalled
+from bench.listeners import Stalled, told
 from bench.plot import Bars, bars_svg
 from bench.publishing import frame_data, nginx, rival, service
 from bench.report import Report, machine_facts, write_streams
@@ -92,7 +92,7 @@ def _unless_stalled(name: str, title: str, measure: Callable[[], Section]) -> Se
     try:
         return measure()
     except Stalled as stall:
-        return Section(name, title, (), missing=f"the service stalled, nothing came for {stall.waited_s:g} s")
+        return Section(name, title, (), missing=f"the service stalled: {told(stall.waited_s)}")
 
 
 def _contenders(data: bytes) -> list[Contender]:

@@ -10,6 +10,8 @@ import threading
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
+import pytest
+
 from bench import listeners
 from bench.figures import Bound, Section, figure, ratio
 from bench.listeners import Opening
@@ -19,13 +21,12 @@ from bench.rounds import round_of, stalls
 from bench.servers import Server
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
-
-    import pytest
 
 SILENCE_S = 0.3
 OPENED = b"HTTP/1.1 200 OK\r\n\r\nevent: hello\n\n"
+REQUESTS = [b"GET /%d HTTP/1.1\r\n\r\n" % number for number in range(3)]
 TAKEN = b"HTTP/1.1 204 No Content\r\n\r\n"
 
 
@@ -34,6 +35,16 @@ def mute(_: Path, __: int) -> Iterator[Server]:
     """
     A server that opens every stream, takes every event, and tells nobody of any.
     """
+    with _serving(lambda _: False) as server:
+        yield server
+
+
+@contextmanager
+def _serving(ends: Callable[[int], bool]) -> Iterator[Server]:
+    """
+    The same, which ends those streams of whose number *ends* is true as soon as it has taken an event.
+    """
+    streams: dict[int, socket.socket] = {}
     answering: list[threading.Thread] = []
 
     def serve(listening: socket.socket) -> None:
@@ -48,7 +59,14 @@ def mute(_: Path, __: int) -> Iterator[Server]:
     def answer(client: socket.socket) -> None:
         with client, suppress(ConnectionError):
             while received := client.recv(65_536):
-                client.sendall(OPENED if received.startswith(b"GET") else TAKEN)
+                if received.startswith(b"GET"):
+                    streams[int(received[5:6])] = client
+                    client.sendall(OPENED)
+                    continue
+                client.sendall(TAKEN)
+                for number, stream in streams.items():
+                    if ends(number):
+                        stream.shutdown(socket.SHUT_RDWR)
 
     with socket.create_server(("127.0.0.1", 0)) as listening:
         host, port = listening.getsockname()
@@ -61,6 +79,29 @@ def mute(_: Path, __: int) -> Iterator[Server]:
         each.join()
 
 
+@pytest.mark.parametrize("ended", [0, 2])
+def test_one_that_ends_a_stream_is_a_missing_figure_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ended: int
+) -> None:
+    """
+    Whether it is the stream that is listened to or one whose bytes are counted: nothing comes of it any more.
+    """
+    monkeypatch.setenv(listeners.SILENCE, "60")
+    opening = Opening(REQUESTS, b"event: hello", b"event: job\n")
+    contender = Contender(
+        "ends",
+        lambda _, __: _serving(lambda number: number == ended),
+        lambda _: opening,
+        lambda _: b"POST /publish HTTP/1.1\r\n\r\n",
+        lambda _: 1,
+    )
+
+    one = round_of(contender, tmp_path, 3)
+
+    assert ({}, None, 0) == (one.ways, one.steady, one.stalled_s)
+    assert "stalled in 1 of 1 rounds: a stream was ended" == stalls([one], came_so_far=lambda _: False)
+
+
 def test_one_that_stalls_is_a_missing_figure_and_not_the_end_of_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -68,7 +109,7 @@ def test_one_that_stalls_is_a_missing_figure_and_not_the_end_of_the_run(
     Its round comes back with what there is, and says for how long nothing was heard; a bound on it is not kept.
     """
     monkeypatch.setenv(listeners.SILENCE, str(SILENCE_S))
-    opening = Opening([b"GET /stream HTTP/1.1\r\n\r\n"] * 3, b"event: hello", b"event: job\n")
+    opening = Opening(REQUESTS, b"event: hello", b"event: job\n")
     contender = Contender("mute", mute, lambda _: opening, lambda _: b"POST /publish HTTP/1.1\r\n\r\n", lambda _: 1)
 
     one = round_of(contender, tmp_path, 3)
