@@ -102,18 +102,23 @@ ROWS: Final = (
 )
 
 
-class Case(Struct):
+class Case(Struct, eq=False):
     """
-    One job under one trigger: all that a guard may ask about, and what came of it.
+    One job under one trigger: all that a guard may ask about, and what came of it. Each is itself and equals no other.
 
     Attributes:
-        state: The machine's own; starts as the job's and is where the trigger led.
-        emitted: The event that the taken row makes; None while none was taken, or if the row makes none.
-        fence: The fence that the caller's lease token carries.
+        job: As it stands; None for one that is about to be born.
+        now: The moment at which it is decided.
         lease_live: True while the lease has not run out, by the service's own clock.
+        fence: The fence that the caller's lease token carries; -1 for a caller without one.
+        force: The caller said so.
+        run_at: When the job that is about to be born may start; None for at once.
         retry_at: When another attempt would start; None if the worker said that it must not.
+        digest: Of the body of a late result.
         holder: The active job that has the key where the job is to go; None if that is free.
         awake_since: When the service started: it grants the grace anew, since it could tell nobody while it was away.
+        state: The machine's own, whatever it was made with: starts as the job's and is where the trigger led.
+        emitted: The event that the taken row makes; None while none was taken, or if the row makes none.
     """
 
     job: Job | None
@@ -130,9 +135,9 @@ class Case(Struct):
     emitted: EventType | None = None
 
     def __post_init__(self) -> None:
-        """The machine begins where the job is."""
-        if self.job is not None:
-            self.state = self.job.state
+        """The machine begins where the job is, and nothing has come of it."""
+        self.state = NEW if self.job is None else self.job.state
+        self.emitted = None
 
     @property
     def known(self) -> Job:

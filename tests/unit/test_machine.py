@@ -273,6 +273,19 @@ def test_the_lean_trigger_takes_the_row_that_the_library_takes(trigger: str) -> 
         assert expected.outcome == found.outcome
 
 
+def test_a_case_begins_where_its_job_is_and_equals_no_other() -> None:
+    """
+    Whatever it is made with, nothing has come of it yet; a thousand alike are a thousand.
+    """
+    given: dict[str, Any] = {"state": "completed", "emitted": "job.completed"}
+
+    one, other, birth = Case(job_of(QUEUED), NOW, **given), Case(job_of(QUEUED), NOW), Case(None, NOW, **given)
+
+    assert ("queued", None) == (one.state, one.emitted)
+    assert (NEW, None) == (birth.state, birth.emitted)
+    assert 3 == len({one, other, birth})
+
+
 def test_an_unknown_trigger_is_refused() -> None:
     """
     A trigger that the machine does not know changes nothing.
