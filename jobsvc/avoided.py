@@ -3,7 +3,7 @@ How many duplicates each job has spared: requests for the same work that were gi
 
 No event says so, since attaching writes nothing: it is counted from when the service started, and gone when it stops.
 Of active jobs every count is kept, of ended ones those of the newest, so that there are never more than there may be
-active jobs and as many as are asked for besides.
+active jobs and as many as are asked for besides. What must never live here: the sums over time, which are the tally's.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 The news of a commit: who hears of it, in the loop turn in which it becomes visible.
 
 What is committed stays so, whoever cannot bear to hear of it: a listener that raises is logged, and the next is told.
+What must never live here: an await, since whoever hears must know of the commit before anybody else can ask.
 """
 
 from __future__ import annotations

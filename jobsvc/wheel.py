@@ -2,8 +2,8 @@
 The timer wheel: everyone who is to be woken some time, in buckets of one tick, with one timer for all of them.
 
 A connection that waits costs an entry in a bucket, not a timer of its own: twenty thousand idle streams are one timer.
-Being late by up to a tick is the price, and what time it is, it says to the tick too. (Source: Varghese
-and Lauck, Hashed and Hierarchical Timing Wheels, 1987.)
+Being late by up to a tick is the price, and what time it is, it says to the tick too.
+(Source: Varghese and Lauck, Hashed and Hierarchical Timing Wheels, 1987.)
 """
 
 from __future__ import annotations

@@ -1,5 +1,9 @@
 """
 What is around a connection: all that it shares with every other of the service, and how it begins among them.
+
+One object for all, so that a connection keeps a single name for it, and a test makes one without a service. Where a
+connection begins is decided here since it takes the feed and the snapshots, both as of one loop turn.
+What must never live here: anything of one connection.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 The endpoints that make jobs: create, create in a batch, retry.
 
 What is answered is the job with the one thing more that a create says: whether a duplicate was avoided, and why.
+What must never live here: what a body may ask for, which is submissions.py's, or which job an answer carries.
 """
 
 from __future__ import annotations

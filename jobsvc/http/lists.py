@@ -1,5 +1,9 @@
 """
 The endpoints that show many jobs: the active ones, and all of them.
+
+The active ones are read from memory, with the cursor of the very same turn, so that a stream can go on from the list;
+ended ones are found in the view history and folded from their events. What must never live here: who may see a job,
+which is asked of the caller's principal, or anything that changes one.
 """
 
 from __future__ import annotations

@@ -1,5 +1,8 @@
 """
 What a create asks for: a body, within the bounds of the settings and of the caller's role, as a command.
+
+The shape of a body is bodies.py's; here is what depends on the settings, on who asks and on the clock, each refused
+with a pointer to the field. What must never live here: whether there is such a job already, which the domain decides.
 """
 
 from __future__ import annotations

@@ -1,5 +1,8 @@
 """
 How a job comes about: the event by which it exists, be it asked for or left behind by another that ends.
+
+Both ways lead through one function, so that a follow-up has the same terms and dates as a job that was created.
+What must never live here: whether a job may be made for a key, which is creating.py's.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 The decisions on a create and on a retry: a job of its own, or the one that is there already.
 
 One active job a key is decided here, on the holder that the situation names; that it holds at the same instant is the
-desk's to see to.
+desk's to see to. What must never live here: how a key is made, or the look-up of who holds it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """
 What a decision may depend on, what it is, and the words that all decisions share.
 
-Nothing is decided here: a rule about one kind of command lives in the file of its kind.
+A situation is all that is known of the world at that instant, and a decision is only the events: nothing of either is
+changed by deciding. Nothing is decided here: a rule about one kind of command lives in the file of its kind.
 """
 
 from __future__ import annotations

@@ -1,5 +1,8 @@
 """
 The decisions on what front ends ask of a job: cancel and cleanup.
+
+And what an end by either is called, which a worker's report and the passing of time lead to as well.
+What must never live here: the ends that a worker reports, which are working.py's.
 """
 
 from __future__ import annotations

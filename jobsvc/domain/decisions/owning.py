@@ -1,5 +1,8 @@
 """
 The decisions on whose a job is, and on forgetting what it was about.
+
+A change of owner takes the key with it, so that two active jobs for one key meet here: one stays, and gets what was to
+follow the other. What must never live here: which jobs of a guest are moved, and in which order.
 """
 
 from __future__ import annotations

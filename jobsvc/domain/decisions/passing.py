@@ -1,5 +1,8 @@
 """
 The decisions on time passing: come due, lapsed, expired, out of grace.
+
+The sweeper only thinks that a moment has come: whether it has is decided here, on the job as it stands by then, and
+nothing follows if something else came first. What must never live here: a clock, or when to look again.
 """
 
 from __future__ import annotations

@@ -1,5 +1,8 @@
 """
 The decisions on what a worker asks and reports: a claim's start, and every report under its fence.
+
+The fence says whose report counts; a success that comes too late is kept as a late result where there is room.
+What must never live here: which job a claim gets, or whether the very same report came before.
 """
 
 from __future__ import annotations
