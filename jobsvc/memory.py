@@ -289,9 +289,6 @@ class Stage:
 
     def _write_rows(self, event: Event) -> None:
         """The rows of the other inline views after *event*, each the return value of its projection's ``apply``."""
-        if isinstance(event.facts, Started):
-            # The commonest that changes neither view, so neither is asked.
-            return
         job_id, memory = event.job_id, self._memory
         if isinstance(event.facts, Created):
             # There is none before a birth, so none is looked for.
