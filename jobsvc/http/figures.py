@@ -92,6 +92,7 @@ async def stats(call: Call) -> web.Response:
         since=rfc3339(tally.since),
         until=rfc3339(now),
         position=call.service.ledger.memory.position,
+        wrong=[one.says for one in call.service.rounds.findings],
         total=_shown(steps[0][0], together),
         steps=[_shown(begins_at, interval) for begins_at, interval in steps],
     )

@@ -280,6 +280,7 @@ class StatsAnswer(Struct, frozen=True):
     since: Moment
     until: Moment
     position: Annotated[Place, Meta(description="Of the newest event that is counted, in the log.")]
+    wrong: Annotated[list[str], Meta(description="What the doctor's rounds have found, in sentences.")]
     total: StatsStep
     steps: list[StatsStep]
 

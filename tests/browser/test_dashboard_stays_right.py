@@ -9,11 +9,15 @@ from typing import TYPE_CHECKING, Final
 
 from playwright.async_api import expect
 
-from tests.browser.conftest import until
+from tests.browser.conftest import staged, until
 from tests.browser.test_dashboard import browser_of, dashboard, operator
 from tests.http.client import until as patiently
+from tests.http.world import started
+from tests.system.logs import tamper
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from playwright.async_api import APIResponse, Route
 
     from tests.browser.conftest import Stage
@@ -241,3 +245,20 @@ async def test_charts_show_how_many_streams_were_open_and_who_was_behind(stage: 
     )
     first = await page.evaluate("() => document.querySelector('job-charts').stats.steps[0].levels")
     assert first is None
+
+
+async def test_what_the_doctor_finds_by_itself_is_told_to_who_looks_at_the_charts(tmp_path: Path) -> None:
+    """
+    In its sentence, to viewers too, with no examination; only an operator can ask for one.
+    """
+    async with started(tmp_path / "jobs.db") as world:
+        await world.guest.made()
+    tamper(tmp_path / "jobs.db", "INSERT INTO history VALUES ('zz', 'user:ada', 'post', NULL, 'failed', 1, 2)")
+
+    async with staged(tmp_path / "jobs.db", doctor_pause_s=0.0001, doctor_rest_s=0.001) as stage:
+        await patiently(lambda: bool(stage.world.service.rounds.findings))
+        page = await dashboard(stage, await browser_of(stage, stage.world.viewer.token), "?view=charts")
+
+        await expect(page.get_by_role("alert")).to_contain_text("zz")
+        await expect(page.get_by_role("button", name="Examine")).to_have_count(0)
+        assert [] == stage.errors

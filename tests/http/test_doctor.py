@@ -175,14 +175,17 @@ async def test_the_service_finds_by_itself_what_is_wrong_and_that_it_is_right_ag
     async with started(log, doctor_pause_s=0.0001, doctor_rest_s=0.001, doctor_slice_events_max=3) as world:
         red = await until(world, lambda answer: answer.status == 503)
         metrics = (await world.viewer.get("/metrics")).content.decode()
+        wrong = (await world.viewer.get("/api/stats")).body["wrong"]
         await world.operator.post("/api/projections/history/rebuild")
         await until(world, lambda answer: answer.status == 200)
+        right = (await world.viewer.get("/api/stats")).body["wrong"]
         rounds = world.service.rounds.completed
 
     assert ("unavailable", True) == (red.code, "orphans" in red.body["detail"])
     assert 'jobsvc_doctor_findings{check="orphans"} 1.0' in metrics
     assert 'jobsvc_doctor_findings{check="log"} 0.0' in metrics
     assert rounds >= 2
+    assert (1, []) == (len(wrong), right)
     lines = [line for line in log_lines() if line["event"] == "doctor.found"]
     assert ["orphans"] == [line["code"] for line in lines]
 

@@ -149,7 +149,7 @@ class Charts extends Base {
       <div class="charts">
         ${this.stats ? this.flows(this.stats) : this.error ? nothing : loading()}
         ${client.ready() ? this.workers() : nothing} ${this.streams ? this.standing(this.streams) : nothing}
-        ${this.projections.length ? this.views() : nothing} ${role() === "operator" ? this.doctor() : nothing}
+        ${this.projections.length ? this.views() : nothing} ${this.doctor(this.stats?.wrong ?? [])}
       </div>
     `;
   }
@@ -223,20 +223,20 @@ class Charts extends Base {
     </section>`;
   }
 
-  doctor() {
+  /** What is wrong, by the service's own rounds or by an examination. @param {string[]} found */
+  doctor(found) {
     /** @type {{ok: boolean, says: string}[]} */
     const checks = this.health?.checks ?? [];
-    const wrong = checks.filter(({ ok }) => !ok);
+    const wrong = [...new Set([...found, ...checks.filter(({ ok }) => !ok).map(({ says }) => says)])];
+    const mayExamine = role() === "operator";
+    if (!mayExamine && !wrong.length) return nothing;
     return html`<section>
       <h2>Doctor</h2>
-      <button ?disabled=${this.examining} @click=${this.examine}>${this.examining ? "Examining" : "Examine"}</button>
+      ${mayExamine ? html`<button ?disabled=${this.examining} @click=${this.examine}>${this.examining ? "Examining" : "Examine"}</button>` : nothing}
       ${this.unseen ? html`<p role="alert">Nothing could be examined. ${why(this.unseen)} Examine again in a moment.</p>` : nothing}
+      ${wrong.length ? html`<ul role="alert">${wrong.map((says) => html`<li>${says}</li>`)}</ul>` : nothing}
       ${this.health
-        ? html`${wrong.length
-              ? html`<ul role="alert">
-                  ${wrong.map(({ says }) => html`<li>${says}</li>`)}
-                </ul>`
-              : html`<p>Nothing is wrong.</p>`}
+        ? html`${wrong.length ? nothing : html`<p>Nothing is wrong.</p>`}
             <details>
               <summary>All that was looked at</summary>
               <ul>
