@@ -103,7 +103,7 @@ OPERATORS: Final[Mapping[tuple[str, str], Entry]] = {
                             "transport": "sse",
                             "state": "live",
                             "position": 1841,
-                                    "lag": 0,
+                            "lag": 0,
                             "buffered_bytes": 0,
                             "age_s": 12.5,
                         }
