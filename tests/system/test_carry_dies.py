@@ -31,6 +31,10 @@ JOBS: Final = 2_500
 """Of three events each, save some that wait: an import of four pages."""
 ROUNDS: Final = 3
 SOAK_ROUNDS: Final = 40
+CHANCES: Final = 30
+"""
+How often a kill may come too late before that is held to be no chance.
+"""
 
 rounds = pytest.mark.parametrize(
     "rounds", [ROUNDS, pytest.param(SOAK_ROUNDS, marks=[pytest.mark.soak, pytest.mark.timeout(1_200)])]
@@ -166,13 +170,15 @@ async def test_an_import_that_was_killed_is_opened_by_nobody_and_goes_on(log: Pa
     """
     Whenever it was: a database that is open is whole, and running it again makes it so, byte for byte.
     """
-    whole = head(log)[0]
     assert 0 == await Campaign("export", "log", "--database", str(log)).run()
     campaign = Campaign("import", "log", "--database", "other.db")
     assert 0 == await campaign.run()
-    opened = resumed = 0
+    played = opened = 0
 
-    for _ in range(rounds):
+    # At least so many, and on until a kill has come before the end: chance may have all come after it.
+    while played < rounds or opened == played:
+        played += 1
+        assert played < rounds + CHANCES
         remove(*names(lambda name: name.startswith("other.db")))
         await campaign.kill()
         await campaign.kill()
@@ -181,13 +187,10 @@ async def test_an_import_that_was_killed_is_opened_by_nobody_and_goes_on(log: Pa
         elif await can_be_opened(Path("other.db")) and head(Path("other.db"))[0]:
             opened += 1
         else:
-            resumed += 0 < head(Path("other.db"))[0] < whole
             assert 0 == await campaign.run()
         assert 0 == await Campaign("export", "again", "--force", "--database", "other.db").run()
         assert content("log") == content("again")
         assert [] == (await verified(Path("other.db"))).findings
-
-    assert opened < rounds
 
 
 @rounds
