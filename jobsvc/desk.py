@@ -91,6 +91,9 @@ class Desk:
         """Of the jobs whose leases this batch has changed, what they were."""
         self._steady = SteadyClock(clock)
         self._awake_since: Micros = self._steady.now()
+        self._now: Micros = self._awake_since
+        self._elapsed = clock.elapsed()
+        """When the work at hand is decided, on both clocks: one moment for all the commands of one request."""
         self.leases = Leases()
 
     def reset(self) -> None:
@@ -146,6 +149,7 @@ class Desk:
 
         An exception that is not a Rejected is a fault of ours and comes out; nothing of the command is staged then.
         """
+        self._now, self._elapsed = max(self._steady.now(), stage.last_at), self._clock.elapsed()
         known = None if mark is None else stage.mark(mark.mark_key)
         if mark is not None and known is not None and known.expires_at > self._clock.now():
             return recall(known) if known.digest == mark.digest else IdempotencyKeyReused()
@@ -219,8 +223,11 @@ class Desk:
 
     def _situation(self, command: c.JobCommand, stage: Stage) -> Situation:
         """What the decision on *command* may depend on, as staged."""
-        now = max(self._steady.now(), stage.last_at)
+        now = self._now
+        # The commonest first: each case that is asked costs.
         match command:
+            case c.Start() | c.Complete():
+                return self._situation_of_job(command, stage, now)
             case c.Create():
                 return self._situation_of_create(command, stage, now)
             case c.Retry():
@@ -267,7 +274,7 @@ class Desk:
             chance=self._random.random(),
             job=job,
             reported=stage.reported(*report_key(command)) if isinstance(command, c.EndingReport) else None,
-            lease_live=self.leases.live(command.job_id, elapsed=self._clock.elapsed()),
+            lease_live=self.leases.live(command.job_id, elapsed=self._elapsed),
             awake_since=self._awake_since,
             active_max_us=self._limits.active_max_us,
         )
@@ -321,19 +328,18 @@ class Desk:
         else:
             self._ready.drop(job.id)
         if isinstance(event.facts, Started):
-            self.leases.grant(job.id, lease_us=event.facts.lease_us, elapsed=self._clock.elapsed())
+            self.leases.grant(job.id, lease_us=event.facts.lease_us, elapsed=self._elapsed)
         elif job.lease_us is None:
             self.leases.end(job.id)
             self._given_again.pop(job.id, None)
 
     def _renew(self, command: c.JobCommand, decision: Decision) -> None:
         if decision.outcome == "renewed" and isinstance(command, (c.Heartbeat, c.ReportProgress)):
-            self.leases.renew(command.job_id, elapsed=self._clock.elapsed())
+            self.leases.renew(command.job_id, elapsed=self._elapsed)
 
     def _flush(self, work: Flush, stage: Stage) -> None:
-        at = max(self._steady.now(), stage.last_at)
         for job_id in work.job_ids:
-            self._write_held(job_id, at, stage)
+            self._write_held(job_id, self._now, stage)
 
     # Claims
 
@@ -362,11 +368,10 @@ class Desk:
         """What the same claim was given, as far as its leases live."""
         if claim.claim is None:
             return []
-        elapsed = self._clock.elapsed()
         found: list[Job] = []
         for job_id in stage.claimed(claim.claim):
             job = stage.job(job_id)
-            if job is not None and job.claim == claim.claim and self.leases.live(job_id, elapsed=elapsed):
+            if job is not None and job.claim == claim.claim and self.leases.live(job_id, elapsed=self._elapsed):
                 found.append(job)
                 self._given_again[job_id] = job.fence
         return found

@@ -150,6 +150,15 @@ class Ledger:
         """When the lease of *job* runs out, if *job* is as it stands now and somebody holds it."""
         return None if job.lease_us is None else self.lease_expires_at(job.id)
 
+    def leases_of(self, jobs: Sequence[Job]) -> list[int | None]:
+        """When the lease of each of *jobs* runs out, as ``lease_of``, by one look at the clocks."""
+        now, elapsed = self._clock.now(), self._clock.elapsed()
+        left = (
+            self._desk.leases.remaining_us(job.id, elapsed=elapsed) if job.lease_us is not None else None
+            for job in jobs
+        )
+        return [None if left_us is None else now + left_us for left_us in left]
+
     def new_id(self) -> JobId:
         """An id for a job that a command is to create."""
         return self._ids.make(self._desk.now(), self._chance.take())

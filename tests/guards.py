@@ -55,7 +55,7 @@ _A_KEY_FREED_IN_A_BATCH_IS_FREE: Final = Guard(
 )
 _LEASE_AS_IT_RUNS: Final = Guard(
     "jobsvc/desk.py",
-    "lease_live=self.leases.live(command.job_id, elapsed=self._clock.elapsed()),",
+    "lease_live=self.leases.live(command.job_id, elapsed=self._elapsed),",
     "lease_live=False,",
 )
 
@@ -165,7 +165,7 @@ GUARDS: Final[dict[str, tuple[Guard, ...]]] = {
     "test_leases.py::test_a_stepped_clock_ends_no_lease_and_leaves_none_for_ever": (
         Guard(
             "jobsvc/desk.py",
-            "self.leases.grant(job.id, lease_us=event.facts.lease_us, elapsed=self._clock.elapsed())",
+            "self.leases.grant(job.id, lease_us=event.facts.lease_us, elapsed=self._elapsed)",
             "self.leases.grant(job.id, lease_us=event.facts.lease_us, elapsed=self._clock.now())",
         ),
         Guard("jobsvc/clock.py", "if wall < slow:", "if False:"),

@@ -16,11 +16,12 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
 
+@lru_cache(maxsize=4096)
 def rfc3339(moment: int) -> str:
     """
     The text of *moment*, for example ``2026-11-24T06:46:39.000000Z``: 27 characters, sortable as text.
 
-    Cost: 0.3 µs while the second repeats, since the date part is remembered.
+    Cost: 0.5 µs; below 0.1 µs for one of the last that were asked for, as a job's moments are again and again.
     """
     second, fraction = divmod(moment, SECOND_US)
     return f"{_second_text(second)}.{fraction:06d}Z"

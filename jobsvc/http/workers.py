@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from jobsvc.domain.job import Job
+    from jobsvc.domain.words import Micros
     from jobsvc.http.call import Call
     from jobsvc.http.service import Service
 
@@ -48,7 +49,8 @@ async def claim(call: Call) -> web.StreamResponse:
     jobs, fresh = await _granted(call, command, body.wait_s)
     if not jobs:
         return web.Response(status=204)
-    grants = [_grant(call.service, job) for job in jobs]
+    ends = call.service.ledger.leases_of(jobs)
+    grants = [_grant(call.service, job, expires_at) for job, expires_at in zip(jobs, ends, strict=True)]
     return await _hand_over(call, respond(encode(ClaimAnswer(grants))), fresh)
 
 
@@ -137,8 +139,7 @@ def _claim_name(call: Call, worker: str, claim_id: str) -> str:
     return hashlib.sha256(f"{token}\0{worker}\0{claim_id}".encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
-def _grant(service: Service, job: Job) -> Grant:
-    expires_at = service.ledger.lease_of(job)
+def _grant(service: Service, job: Job, expires_at: Micros | None) -> Grant:
     token = lease_token(service.settings.secret, service.ledger.memory.epoch, job_id=job.id, fence=job.fence)
     resource = job_resource(job, lease_expires_at=expires_at)
     return Grant(resource, token, job.fence, resource.lease_expires_at)
@@ -211,14 +212,15 @@ def _command(call: Call, job_id: str, body: Any) -> c.JobCommand:  # noqa: ANN40
     fence = read_lease_token(
         settings.secret, epoch, job_id=job_id, token=body.lease_token, previous=settings.secret_previous
     )
+    # The commonest first: each case that is asked costs.
     match body:
+        case bodies.CompleteReport() | bodies.CompleteBody():
+            result = bodies.plain(body.result)
+            return c.Complete(job_id, who, fence, _digest(bytes(result)), result, call.request_id)
         case bodies.HeartbeatBody() | bodies.HeartbeatReport():
             return c.Heartbeat(job_id, who, fence, call.request_id)
         case bodies.ProgressBody() | bodies.ProgressReport():
             return _progress_command(call, job_id, fence, body)
-        case bodies.CompleteBody() | bodies.CompleteReport():
-            result = bodies.plain(body.result)
-            return c.Complete(job_id, who, fence, _digest(bytes(result)), result, call.request_id)
         case bodies.FailBody() | bodies.FailReport():
             return _fail_command(call, job_id, fence, body)
         case bodies.ReleaseBody() | bodies.ReleaseReport():
