@@ -277,14 +277,16 @@ class Stage:
 
     def _take(self, before: Job | None, event: Event) -> Job:
         job = evolve(before, event)
-        self.changes.append(change(before, event, job))
+        made = change(before, event, job)
+        self.changes.append(made)
         self._position = event.position
         self.last_at = event.at
-        row = ACTIVE.row(job)
-        if row is not None or (before is not None and before.active):
+        stood, row = before if before is not None and before.active else None, ACTIVE.row(job)
+        if row is not None or stood is not None:
             self.active[job.id] = row
         self._write_rows(event)
-        self._index(before, job, event)
+        self._jobs[job.id] = job
+        self._index(made, stood, row)
         return job
 
     def _write_rows(self, event: Event) -> None:
@@ -306,19 +308,23 @@ class Stage:
     def _known_history(self, job_id: JobId) -> HistoryRow | None:
         return self._memory.history.get(job_id) or self._found.history.get(job_id)
 
-    def _index(self, before: Job | None, job: Job, event: Event) -> None:
-        self._jobs[job.id] = job
-        if before is not None and before.active:
-            self._count(before.owner, -1)
-            if before.key is not None:
-                self._holders[before.owner, before.kind, before.key] = None
-        if job.active:
-            self._count(job.owner, 1)
-            if job.key is not None:
-                self._holders[job.owner, job.kind, job.key] = job.id
-            if isinstance(event.facts, Created) and job.retry_of is not None:
+    def _index(self, made: Change, stood: Job | None, row: Job | None) -> None:
+        """The active job is found as it stands now (*row*), no more as it *stood*; None if it is or was not active."""
+        job, event = made.job, made.event
+        # An event that neither begins, ends nor moves a job leaves its key and its owner's count as they are.
+        moved = made.previous_owner is not None
+        if stood is not None and (row is None or moved):
+            self._count(stood.owner, -1)
+            if stood.key is not None:
+                self._holders[stood.owner, stood.kind, stood.key] = None
+        if row is not None:
+            if stood is None or moved:
+                self._count(job.owner, 1)
+                if job.key is not None:
+                    self._holders[job.owner, job.kind, job.key] = job.id
+            if job.retry_of is not None and isinstance(event.facts, Created):
                 self._retries[job.retry_of] = job.id
-            if isinstance(event.facts, Started) and job.claim is not None:
+            if job.claim is not None and isinstance(event.facts, Started):
                 self._claims.setdefault(job.claim, []).append(job.id)
         elif job.state == "completed" and job.key is not None:
             self._note_completed((job.owner, job.kind, job.key), job)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import replace
 
-from jobsvc.domain.events import Cancelled, Completed, Created, Erased, Expired, Failed, OwnerChanged
+from jobsvc.domain.events import ENDS, Created, Erased, OwnerChanged
 from jobsvc.domain.machine import next_state
 from jobsvc.domain.words import ERASED
 from jobsvc.store.seam import HistoryRow
@@ -35,9 +35,9 @@ class History:
             return HistoryRow(event.job_id, owner, facts.kind, key, facts.state, event.at)
         if row is None:
             return None
+        if type(facts) in ENDS:
+            return replace(row, state=next_state(_UNDER_WAY, event.type), finished_at=event.at)
         match facts:
-            case Completed() | Failed() | Cancelled() | Expired():
-                return replace(row, state=next_state(_UNDER_WAY, event.type), finished_at=event.at)
             case OwnerChanged():
                 return replace(row, owner=ERASED if payload is None else payload.owner or ERASED)
             case Erased():

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from jobsvc.domain.events import Cancelled, Completed, Created, Expired, Failed, OwnerChanged
+from jobsvc.domain.events import ENDS, Created, OwnerChanged
 from jobsvc.domain.words import ERASED
 from jobsvc.store.seam import KeyRow
 
@@ -27,15 +27,13 @@ class Keys:
     def apply(self, row: KeyRow | None, event: Event) -> KeyRow | None:
         """The key that the job holds after *event*; None if it holds none, or has ended."""
         facts, payload = event.facts, event.payload
-        match facts:
-            case Created():
-                submission = None if payload is None else payload.submission
-                if submission is None or submission.key is None:
-                    return None
-                return KeyRow(event.job_id, submission.owner, facts.kind, submission.key)
-            case Completed() | Failed() | Cancelled() | Expired():
+        if isinstance(facts, Created):
+            submission = None if payload is None else payload.submission
+            if submission is None or submission.key is None:
                 return None
-            case OwnerChanged() if row is not None:
-                return replace(row, owner=ERASED if payload is None else payload.owner or ERASED)
-            case _:
-                return row
+            return KeyRow(event.job_id, submission.owner, facts.kind, submission.key)
+        if type(facts) in ENDS:
+            return None
+        if isinstance(facts, OwnerChanged) and row is not None:
+            return replace(row, owner=ERASED if payload is None else payload.owner or ERASED)
+        return row

@@ -278,6 +278,11 @@ Facts = (
     | Erased
 )
 
+ENDS: Final = frozenset({Completed, Failed, Cancelled, Expired})
+"""
+The types of the facts by which a job ends.
+"""
+
 FACTS_OF_TYPE: Final[dict[EventType, type[Facts]]] = dict(zip(get_args(EventType), get_args(Facts), strict=True))
 TYPE_OF_FACTS: Final[dict[type[Facts], EventType]] = {facts: name for name, facts in FACTS_OF_TYPE.items()}
 
