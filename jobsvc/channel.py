@@ -82,6 +82,7 @@ class Channel:
         quiet: While changes are being told: up to here a member that had caught up missed nothing. Else None.
         newest: The position of the newest change in scope that was published to it.
         fresh: The piece that leads from where it was quiet to the head, while nothing newer is in scope. Else None.
+        fresh_s: When the last of those was made; who is told of it is told about then.
     """
 
     __slots__ = (
@@ -92,6 +93,7 @@ class Channel:
         "_unhashed",
         "form",
         "fresh",
+        "fresh_s",
         "members",
         "newest",
         "quiet",
@@ -105,6 +107,7 @@ class Channel:
         self.quiet: int | None = None
         self.newest = 0
         self.fresh: Piece | None = None
+        self.fresh_s = 0.0
         self._ring = ring
         self._memory = memory
         self._pieces = pieces
@@ -113,7 +116,7 @@ class Channel:
 
     # Pieces
 
-    def piece(self, after: int, *, bytes_max: int) -> Piece:
+    def piece(self, after: int, *, bytes_max: int, now_s: float) -> Piece:
         """
         What comes after the position *after*, which the ring reaches: about *bytes_max* bytes, or all up to the head.
         """
@@ -124,7 +127,7 @@ class Channel:
         if count(self.members) > 1 and made.content:
             self._pieces.keep(self, after, made)
             if after == self.quiet and made.position == self._ring.position and made.ended is None:
-                self.fresh = made
+                self.fresh, self.fresh_s = made, now_s
         return made
 
     def joined(self, encoded: Iterable[EncodedChange], *, until: int, bytes_max: int) -> Piece:

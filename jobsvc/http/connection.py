@@ -127,15 +127,16 @@ class Connection:
         """Something in scope was published; one that is not live comes to it in its own time."""
         if self.state != "live":
             return
-        fresh, quiet = self.channel.fresh, self.channel.quiet
-        if fresh is None or quiet is None or self.position > quiet or self._moving or not self._sink.room:
+        channel, sink = self.channel, self._sink
+        fresh, quiet = channel.fresh, channel.quiet
+        if fresh is None or quiet is None or self.position > quiet or self._moving or not sink.room:
             self._leave_live()
             self.advance()
             return
         # What the steps below come to for nearly everyone, at a part of their cost: a thousand are told at a time.
-        self.position = fresh.position
+        self.position, self._touched_s = fresh.position, channel.fresh_s
         try:
-            self._write(fresh.content, news=True)
+            sink.write(fresh.content, news=True)
         except Exception as fault:  # noqa: BLE001  # as in advance
             self.fail(fault)
         self._note_full()
@@ -237,8 +238,9 @@ class Connection:
             return "bye"
         if not self._around.feed.ring.reaches(self.position):
             return "bye" if self._goes_at_once() else self._read()
-        piece = self.channel.piece(self.position, bytes_max=self._around.settings.stream_buffer_high_bytes)
-        return self._tell(piece)
+        around = self._around
+        bytes_max, now_s = around.settings.stream_buffer_high_bytes, around.wheel.now_s()
+        return self._tell(self.channel.piece(self.position, bytes_max=bytes_max, now_s=now_s))
 
     def _read(self) -> State:
         self._around.catching_up.ask(self)

@@ -67,7 +67,7 @@ class Told:
         """
         content, places = b"", [after]
         while places[-1] < self.ring.position:
-            piece = self.channel.piece(places[-1], bytes_max=bytes_max)
+            piece = self.channel.piece(places[-1], bytes_max=bytes_max, now_s=0.0)
             assert piece.position > places[-1]
             content += piece.content
             places.append(piece.position)
@@ -111,7 +111,7 @@ def test_a_piece_is_hardly_larger_than_it_may_be(changes: list[Change], scope: S
     largest = max((len(EncodedChange(one, "e").encoded(told.form)) for one in changes), default=0)
     place = 0
     while place < told.ring.position:
-        piece = told.channel.piece(place, bytes_max=bytes_max)
+        piece = told.channel.piece(place, bytes_max=bytes_max, now_s=0.0)
         place = piece.position
 
         assert len(piece.content) < bytes_max + largest
