@@ -78,7 +78,7 @@ def _sections(
     sections: list[Section] = []
     if found:
         sections = [_fan_out(found, contenders, size) for size in SIZES if (contenders[0].name, size) in found]
-        sections.append(_delays(found, contenders))
+        sections += [_delays(found, contenders, per_s) for per_s in STEADY_PER_S]
     if "memory" in names:
         sections.append(memory(folder, contenders[1:-1], quick=quick))
     if "many" in names:
@@ -147,15 +147,16 @@ def _costs(found: Found, contender: Contender, size: int, way: str) -> list[Figu
     ]
 
 
-def _delays(found: Found, contenders: list[Contender]) -> Section:
+def _delays(found: Found, contenders: list[Contender], per_s: int) -> Section:
     figures: list[Figure] = []
 
     def of(name: str, value: Callable[[Steady], float]) -> list[float | None]:
-        return [None if one.steady is None else value(one.steady) for one in found[name, COMPARED]]
+        rounds = [one.steady.get(per_s) for one in found[name, COMPARED]]
+        return [None if one is None else value(one) for one in rounds]
 
     ours = contenders[0].name
     for each in contenders:
-        stalled = stalls(found[each.name, COMPARED], came_so_far=lambda one: one.steady is not None)
+        stalled = stalls(found[each.name, COMPARED], came_so_far=lambda one: per_s in one.steady)
         figures += [
             figure(f"{each.name}, p50", "ms", values=of(each.name, lambda one: one.p50_ms), note=stalled),
             figure(f"{each.name}, p99", "ms", values=of(each.name, lambda one: one.p99_ms), note=stalled),
@@ -164,8 +165,8 @@ def _delays(found: Found, contenders: list[Contender]) -> Section:
             bound = _DELAY if each.name == "aiohttp-sse" else None
             mine, theirs = of(ours, lambda one: one.p99_ms), of(each.name, lambda one: one.p99_ms)
             figures.append(ratio(f"jobsvc over {each.name}, p99", mine, below=theirs, bound=bound))
-    title = f"Delay to {COMPARED:,} streams at {STEADY_PER_S} events a second, from request to frame"
-    return Section("delays", title, figures)
+    title = f"Delay to {COMPARED:,} streams at {per_s} events a second, from request to frame"
+    return Section(f"delays-{per_s}", title, figures)
 
 
 def _plot(found: Found, contenders: list[Contender]) -> str:

@@ -98,7 +98,7 @@ def test_one_that_ends_a_stream_is_a_missing_figure_at_once(
 
     one = round_of(contender, tmp_path, 3)
 
-    assert ({}, None, 0) == (one.ways, one.steady, one.stalled_s)
+    assert ({}, {}, 0) == (one.ways, one.steady, one.stalled_s)
     assert "stalled in 1 of 1 rounds: a stream was ended" == stalls([one], came_so_far=lambda _: False)
 
 
@@ -114,8 +114,8 @@ def test_one_that_stalls_is_a_missing_figure_and_not_the_end_of_the_run(
 
     one = round_of(contender, tmp_path, 3)
 
-    assert ({}, None, SILENCE_S) == (one.ways, one.steady, one.stalled_s)
-    note = stalls([one], came_so_far=lambda each: each.steady is not None)
+    assert ({}, {}, SILENCE_S) == (one.ways, one.steady, one.stalled_s)
+    note = stalls([one], came_so_far=lambda each: bool(each.steady))
     assert "stalled in 1 of 1 rounds: nothing for 0.3 s" == note
     bound = Bound("at least", 3)
     missing, held = figure("rate", "1/s", values=[None], note=note), ratio("ratio", [2.0], below=[None], bound=bound)
