@@ -422,6 +422,23 @@ def digest(jobs: list[JSON]) -> str:
     return f"{total:08x}"
 
 
+async def test_who_is_told_something_needs_no_heartbeat(start: Starter) -> None:
+    """
+    Streams that see the same, and are told of something well within each heartbeat's time, have one when that is over.
+    """
+    world = await start(heartbeat_s=1.5)
+
+    async with world.guest.stream() as one, world.guest.stream() as other:
+        for frames in (one, other):
+            await frames.until("ready")
+        for _ in range(20):
+            await asyncio.sleep(0.1)
+            await world.guest.made()
+        told = [await frames.until("hb") for frames in (one, other)]
+
+    assert [[*["job"] * 20, "hb"]] * 2 == [[frame.event for frame in frames] for frames in told]
+
+
 async def test_the_digest_is_over_what_this_stream_shows(start: Starter) -> None:
     """
     A stream narrowed by kind has the digest of that kind's jobs, as they stand after the last event.

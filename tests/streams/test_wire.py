@@ -36,9 +36,41 @@ async def _in_order() -> None:
         wire.write(b"b", news=True)
         wire.write(b"c", news=True)
         wire.finish()
-        theirs.setblocking(False)  # noqa: FBT003  # the socket's own
-        while part := await asyncio.get_running_loop().sock_recv(theirs, len(written)):
-            taken += part
+        taken += await _rest(theirs)
+
+    assert written == taken
+
+
+async def _rest(theirs: socket.socket) -> bytes:
+    """
+    All that still comes.
+    """
+    theirs.setblocking(False)  # noqa: FBT003  # the socket's own
+    rest = b""
+    while part := await asyncio.get_running_loop().sock_recv(theirs, len(MORE_THAN_THE_KERNEL_TAKES)):
+        rest += part
+    return rest
+
+
+@ANY_LOOP
+def test_what_the_transport_was_given_before_comes_first(loop: str) -> None:
+    """
+    It may hold some of that back when the wire begins, whoever gave it, and wherever the reader makes room.
+    """
+    on(loop, _behind_what_was_given)
+
+
+async def _behind_what_was_given() -> None:
+    ours, theirs = socket.socketpair()
+    wire, written = Wire(Written(), chunked=False), MORE_THAN_THE_KERNEL_TAKES + b"b"
+    with closing(theirs):
+        transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, sock=ours)
+        transport.write(MORE_THAN_THE_KERNEL_TAKES)
+        wire.begin(transport, **BEGUN)
+        taken = theirs.recv(len(written), socket.MSG_DONTWAIT)
+        wire.write(b"b", news=True)
+        wire.finish()
+        taken += await _rest(theirs)
 
     assert written == taken
 
