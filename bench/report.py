@@ -105,6 +105,7 @@ Every bound is on a ratio within one run, since absolute figures say as much abo
 A delivery is one event on one stream: a frame with {frame_bytes} bytes of data, the same from everybody.
 This service commits each event to its log, durably, before anybody hears of it; the others keep nothing.
 One by one, the next event is published when all have the last; in bursts, so many are published at once.
+Listeners do not sleep amid an event, and streams are a few dozen events old before they are measured.
 nchan takes one event a request, and gets a burst as pipelined requests.
 *loop* is no library: send() of 64 KiB at most on one stream after the other, all that machine and listeners can do.
 Values are medians of interleaved rounds, as many as each section says, with the least and the greatest behind them.
