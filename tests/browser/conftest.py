@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
 import pytest
+import pytest_asyncio
 from playwright.async_api import async_playwright
 
 from tests.browser.front import fronting
+from tests.browser.house import entered
 from tests.http.world import started
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from playwright.async_api import Browser, BrowserContext, Page
 
     from tests.browser.front import Front
+    from tests.browser.house import House
     from tests.http.world import World
 
 CHROMIUM: Final = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -137,3 +140,22 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     """
     async with started(tmp_path / "jobs.db") as fresh:
         yield fresh
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def built(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
+    """
+    The one stage of a module's tests.
+    """
+    async with staged(tmp_path_factory.mktemp("house") / "jobs.db") as made:
+        yield made
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def house(built: Stage) -> AsyncIterator[House]:
+    """
+    A house with no active job in it.
+    """
+    async with entered(built) as made:
+        yield made
+        await made.cancel_all()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import pytest
 from playwright.async_api import Locator, Page, ViewportSize
 
-from tests.browser.test_dashboard import browser_of, dashboard, faults
+from tests.browser.screens import browser_of, dashboard, faults
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -14,15 +14,15 @@ import pytest
 from playwright.async_api import expect
 
 from tests.browser.conftest import until
+from tests.browser.screens import browser_of, dashboard, faults, operator
 
 if TYPE_CHECKING:
-    from playwright.async_api import BrowserContext, Page
+    from playwright.async_api import Page
 
     from tests.browser.conftest import Stage
 
 ROOT: Final = Path(__file__).parents[2]
 BUILT: Final = ROOT / "jobsvc" / "http"
-AXE: Final = ROOT / "clients" / "dashboard" / "node_modules" / "axe-core" / "axe.min.js"
 SCRIPT: Final = "<img src=x onerror=alert(1)><script>alert(1)</script>"
 
 
@@ -45,49 +45,6 @@ async def longest_turn_ms(page: Page) -> float:
     """
     turns = sorted(await page.evaluate("() => turns"))
     return float(turns[int(len(turns) * 0.99)])
-
-
-async def browser_of(stage: Stage, token: str | None, **options: Any) -> BrowserContext:  # noqa: ANN401  # playwright's
-    """
-    A browser in which somebody is signed in to the dashboard, or nobody.
-    """
-    context = await stage.browser.new_context(**options)
-    if token is not None:
-        await context.add_init_script(f"localStorage.setItem('jobsvc.dashboard.token', {token!r})")
-    return context
-
-
-async def dashboard(stage: Stage, context: BrowserContext, query: str = "", *, live: bool = True) -> Page:
-    """
-    The dashboard in a tab; what it writes to its console as an error is one.
-    """
-    page = await context.new_page()
-    page.on("pageerror", lambda error: stage.errors.append(str(error)))
-    page.on("console", lambda said: stage.errors.append(said.text) if said.type == "error" else None)
-    await page.goto(f"{stage.front.url}/{query}")
-    if live:
-        await expect(page.get_by_role("status").first).to_contain_text("live")
-    return page
-
-
-async def operator(stage: Stage, query: str = "", **options: Any) -> Page:  # noqa: ANN401  # playwright's
-    """
-    An operator's dashboard.
-    """
-    return await dashboard(stage, await browser_of(stage, stage.world.operator.token, **options), query)
-
-
-async def faults(page: Page) -> list[str]:
-    """
-    What axe-core finds that is serious or worse.
-    """
-    await page.evaluate(AXE.read_text(encoding="utf-8"))
-    found = await page.evaluate("() => axe.run({ resultTypes: ['violations'] })")
-    return [
-        f"{one['id']}: {one['nodes'][0]['html'][:200]}"
-        for one in found["violations"]
-        if one["impact"] in {"serious", "critical"}
-    ]
 
 
 async def test_a_job_appears_moves_and_leaves_with_no_reload(stage: Stage) -> None:

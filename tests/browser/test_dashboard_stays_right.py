@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from playwright.async_api import expect
 
 from tests.browser.conftest import staged, until
-from tests.browser.test_dashboard import browser_of, dashboard, operator
+from tests.browser.screens import browser_of, dashboard, operator
 from tests.http.client import until as patiently
 from tests.http.world import started
 from tests.system.logs import tamper

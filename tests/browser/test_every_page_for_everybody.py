@@ -14,7 +14,7 @@ from playwright.async_api import expect
 from jobsvc.store.sqlite import SqliteStore
 from tests.browser.conftest import staged
 from tests.browser.house import PLACES, House, entered, every_place, sound
-from tests.browser.test_dashboard import browser_of, dashboard
+from tests.browser.screens import browser_of, dashboard
 from tests.store.histories import History, job_id
 
 if TYPE_CHECKING:
@@ -23,32 +23,12 @@ if TYPE_CHECKING:
 
     from playwright.async_api import Page, Route
 
-    from tests.browser.conftest import Stage
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 MARKUP: Final = "<img src=x onerror=alert(1)><script>alert(1)</script>"
 SCRIPT_ADDRESS: Final = "javascript:alert(1)"
 FOCUSABLE: Final = "a[href], button, input, select, summary, [tabindex='0']"
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def built(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
-    """
-    The one stage of these tests.
-    """
-    async with staged(tmp_path_factory.mktemp("house") / "jobs.db") as made:
-        yield made
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def house(built: Stage) -> AsyncIterator[House]:
-    """
-    A house with no active job in it.
-    """
-    async with entered(built) as made:
-        yield made
-        await made.cancel_all()
 
 
 # --- the keyboard ---

@@ -11,19 +11,16 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 import pytest
-import pytest_asyncio
 from playwright.async_api import expect
 
-from tests.browser.conftest import staged
-from tests.browser.house import PLACES, entered, every_place, sound
+from tests.browser.house import PLACES, every_place, sound
 from tests.http.client import until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable
 
     from playwright.async_api import Locator, Page
 
-    from tests.browser.conftest import Stage
     from tests.browser.house import House
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -32,25 +29,6 @@ BEFORE_THE_PING_MS: Final = 10_000
 """
 Well after that a page asks the worker, which knows nothing of the page's clock, whether it is there.
 """
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def built(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
-    """
-    The one stage of these tests.
-    """
-    async with staged(tmp_path_factory.mktemp("house") / "jobs.db") as made:
-        yield made
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def house(built: Stage) -> AsyncIterator[House]:
-    """
-    A house with no active job in it.
-    """
-    async with entered(built) as made:
-        yield made
-        await made.cancel_all()
 
 
 @pytest.mark.parametrize(

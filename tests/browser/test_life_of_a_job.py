@@ -14,7 +14,7 @@ import pytest
 from playwright.async_api import expect
 
 from jobsvc.domain.moments import rfc3339
-from tests.browser.test_dashboard import operator
+from tests.browser.screens import operator
 
 if TYPE_CHECKING:
     from playwright.async_api import Page
