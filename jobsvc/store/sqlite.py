@@ -35,16 +35,8 @@ from jobsvc.store.seam import (
 from jobsvc.store.sqlite_batch import prepare
 from jobsvc.store.sqlite_carrying import SqliteCarrying, select_standing
 from jobsvc.store.sqlite_erasing import erase, forget_principal
-from jobsvc.store.sqlite_reads import (
-    POSITION_MAX,
-    Streams,
-    as_json,
-    folded,
-    select_head,
-    select_page,
-    select_streams,
-    unpacked,
-)
+from jobsvc.store.sqlite_folds import Streams, folded, select_streams
+from jobsvc.store.sqlite_pages import POSITION_MAX, as_json, select_head, select_page, unpacked
 from jobsvc.store.sqlite_segments import select_last_archived, select_reports, select_through
 
 if TYPE_CHECKING:
@@ -54,7 +46,7 @@ if TYPE_CHECKING:
     from jobsvc.domain.words import Micros
     from jobsvc.store.driver import RawConnection
     from jobsvc.store.sqlite_batch import Prepared
-    from jobsvc.store.sqlite_reads import Wanted
+    from jobsvc.store.sqlite_folds import Wanted
 
 MARKS_PER_CALL_MAX: Final = 1_000
 

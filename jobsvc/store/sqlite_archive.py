@@ -20,7 +20,8 @@ from jobsvc.store.driver import transaction
 from jobsvc.store.seam import ROWS_PER_PAGE_MAX, Archived, Between, Record
 from jobsvc.store.segments import BYTES_PER_SEGMENT_MAX, EVENTS_PER_SEGMENT_MAX, make_segment, pack_records
 from jobsvc.store.sqlite_batch import drop_rows
-from jobsvc.store.sqlite_reads import POSITION_MAX, as_json, select_live_records
+from jobsvc.store.sqlite_pages import POSITION_MAX, as_json
+from jobsvc.store.sqlite_records import select_live_records
 from jobsvc.store.sqlite_segments import Which, select_body, select_manifest, select_through
 from jobsvc.store.sqlite_views import SqliteViews
 

@@ -16,7 +16,7 @@ from jobsvc.store.driver import roll_back, transaction
 from jobsvc.store.seam import ROWS_PER_PAGE_MAX, Head, HistoryRow, Mark
 from jobsvc.store.sqlite_archive import SqliteArchive
 from jobsvc.store.sqlite_batch import drop_rows, mark_rows, put_rows
-from jobsvc.store.sqlite_reads import as_json, select_head
+from jobsvc.store.sqlite_pages import as_json, select_head
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

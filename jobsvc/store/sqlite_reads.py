@@ -1,68 +1,44 @@
 """
-What the SQLite engine reads back: pages of events, folded jobs, rows of views.
+What the SQLite engine reads back: pages of the log, jobs as they stood, rows of views.
 
-A page of events comes as one packed value (queries.sql says why) and is unpacked on the event loop in slices, so that
-nothing else waits for a long page. Every read is one short statement: no cursor outlives its hop, since a long reader
-pins the write-ahead log. Nothing is ever written here.
+Every read is one short statement: no cursor outlives its hop, since a long reader pins the write-ahead log. Nothing is
+ever written here.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import Struct
 from msgspec.structs import asdict, replace
 
-from jobsvc.domain.errors import UnreadableEvent, ViewMismatch
-from jobsvc.domain.job import Job, evolve
+from jobsvc.domain.errors import ViewMismatch
 from jobsvc.domain.words import JobId
 from jobsvc.store import codec
 from jobsvc.store.blocks import block
 from jobsvc.store.driver import DriverError, Row, roll_back
-from jobsvc.store.seam import (
-    BYTES_PER_PAGE_MAX,
-    ROWS_PER_PAGE_MAX,
-    Head,
-    HistoryQuery,
-    HistoryRow,
-    KeyRow,
-    Mark,
-    Record,
-    StreamPlace,
-    StreamsPage,
-    ViewName,
-)
+from jobsvc.store.seam import ROWS_PER_PAGE_MAX, HistoryRow, KeyRow, Mark, Record, StreamsPage, ViewName
 from jobsvc.store.sqlite_connections import SqliteConnections
-from jobsvc.store.sqlite_segments import (
-    EVENTS_PER_SLICE,
-    Older,
-    Which,
-    decoded,
-    joined,
-    select_older,
-    select_older_streams,
-    select_parts,
-    select_through,
-)
+from jobsvc.store.sqlite_folds import folded, select_streams
+from jobsvc.store.sqlite_pages import POSITION_MAX, as_json, select_head, select_page, settled_to, unpacked
+from jobsvc.store.sqlite_records import fitting, select_by_stream, select_records
+from jobsvc.store.sqlite_segments import Which, decoded, joined, select_older
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from jobsvc.domain.events import Event, EventType
+    from jobsvc.domain.job import Job
     from jobsvc.domain.words import Micros
-    from jobsvc.store.driver import Cursor, RawConnection
+    from jobsvc.store.driver import RawConnection
+    from jobsvc.store.seam import Head, HistoryQuery, StreamPlace
+    from jobsvc.store.sqlite_segments import Older
 
-POSITION_MAX: Final = 2**63 - 1
 _AFTER_ALL_IDS: Final = "~"
 
 _ABOVE_ALL_TEXT: Final = b""
 """SQLite has every BLOB above every text."""
-
-Wanted = tuple["JobId", "int | None"]
-"""A job and the version that it is wanted at; None for the newest."""
 
 
 class SqliteReads(SqliteConnections):
@@ -117,10 +93,10 @@ class SqliteReads(SqliteConnections):
         """
         while True:
             which = Which(after, POSITION_MAX, min(limit, ROWS_PER_PAGE_MAX), job_id=job_id, type=type)
-            live, older = await self._read(partial(_select_records, which=which))
+            live, older = await self._read(partial(select_records, which=which))
             if older is None:
                 return live
-            records = _fitting(joined(live, older.records, end=older.end, limit=which.limit))
+            records = fitting(joined(live, older.records, end=older.end, limit=which.limit))
             if records or older.end >= POSITION_MAX:
                 return records
             after = older.end
@@ -176,67 +152,6 @@ class SqliteReads(SqliteConnections):
         )
 
 
-def select_head(raw: RawConnection) -> Head:
-    """
-    The head as this connection sees it.
-    """
-    return Head(*raw.execute(block("head")).fetchall()[0])
-
-
-class Streams(Struct, frozen=True):
-    """
-    What folds to jobs: live events as one packed page, archived ones beside it, both with the place of their job.
-    """
-
-    packed: bytes = b""
-    archived: Sequence[tuple[int, Record]] = ()
-
-
-def select_page(raw: RawConnection, name: str, *, parameters: Mapping[str, Any]) -> tuple[bytes, Any]:
-    """
-    The page that the block *name* gives, empty for none, and what it says of the archive.
-    """
-    bounded = {"bytes_max": BYTES_PER_PAGE_MAX, **parameters}
-    packed, archive = raw.execute(block(name), bounded).fetchall()[0]
-    return packed or b"", archive
-
-
-def select_streams(raw: RawConnection, wanted: Sequence[Wanted], *, until: int | None = None) -> Streams:
-    """
-    What folds to each of *wanted*, told apart by the place in *wanted*.
-    """
-    if not wanted:
-        return Streams()
-    end = POSITION_MAX if until is None else until
-    packed, parts = select_page(raw, "streams", parameters={"wanted": as_json(wanted), "until": end})
-    if parts == "[]":
-        return Streams(packed)
-    return Streams(packed, _archived_streams(raw, wanted, parts=codec.loads(parts), until=end))
-
-
-def _archived_streams(
-    raw: RawConnection, wanted: Sequence[Wanted], *, parts: Sequence[tuple[int, int]], until: int
-) -> list[tuple[int, Record]]:
-    """
-    Of each of *wanted* what is archived, in order; of its progress only the last.
-    """
-    by_place: dict[int, list[Record]] = {}
-    for place, records in select_parts(raw, parts):
-        job_id, version = wanted[place]
-        newest = POSITION_MAX if version is None else version
-        by_place.setdefault(place, []).extend(
-            record
-            for record in records
-            if record.job_id == job_id and record.version <= newest and record.position <= until
-        )
-    streams: list[tuple[int, Record]] = []
-    for place, stream in by_place.items():
-        stream.sort(key=lambda record: record.version)
-        ticks = [record for record in stream if record.type == "job.progressed"]
-        streams += [(place, record) for record in stream if record.type != "job.progressed" or record is ticks[-1]]
-    return streams
-
-
 def _select_events(raw: RawConnection, *, which: Which, archived: bool) -> tuple[bytes, Older | None]:
     """
     A page of what is live, and what the archive has up to where it ends; None if the archive does not reach there.
@@ -246,71 +161,7 @@ def _select_events(raw: RawConnection, *, which: Which, archived: bool) -> tuple
     packed, through = select_page(raw, f"events_of_{name}", parameters=asdict(which))
     if not archived or which.after >= through:
         return packed, None
-    return packed, select_older(raw, replace(which, until=_settled_to(packed, which)))
-
-
-def select_live_records(raw: RawConnection, which: Which) -> tuple[list[Record], bool]:
-    """
-    A page of what lies in no segment, as stored, byte for byte; whether that is all there is.
-    """
-    name = "records" if which.job_id is None else "records_of_job"
-    rows, whole = _bounded(raw.execute(block(name), asdict(which)), rows_max=which.limit)
-    return [_record(*row) for row in rows], whole
-
-
-def _select_records(raw: RawConnection, *, which: Which) -> tuple[list[Record], Older | None]:
-    """
-    The same as stored, byte for byte.
-    """
-    live, whole = select_live_records(raw, which)
-    through = select_through(raw)
-    if not through or which.after >= through:
-        return live, None
-    return live, select_older(raw, which if whole else replace(which, until=live[-1].position))
-
-
-async def unpacked(packed: bytes) -> list[tuple[int, Event]]:
-    """
-    The events of a page, each with its place among what was wanted. Others get a turn after every 128.
-
-    Raises:
-        UnreadableEvent: One of them does not decode.
-    """
-    events: list[tuple[int, Event]] = []
-    for entry in _unpack(packed):
-        events.append(entry)
-        if len(events) % EVENTS_PER_SLICE == 0:
-            await asyncio.sleep(0)
-    return events
-
-
-async def folded(streams: Streams) -> dict[int, Job]:
-    """
-    By place: the job that its events add up to, archived ones first. Others get a turn after every 128 events.
-
-    Raises:
-        UnreadableEvent: An event does not decode, or a stream does not begin with its birth.
-    """
-    older = await decoded([record for _, record in streams.archived])
-    events = [(place, event) for (place, _), event in zip(streams.archived, older, strict=True)]
-    jobs: dict[int, Job] = {}
-    for place, event in events + await unpacked(streams.packed):
-        job = jobs.get(place)
-        # A stream that was archived between two statements is here twice.
-        if job is not None and event.version <= job.version:
-            continue
-        try:
-            jobs[place] = evolve(job, event)
-        except ValueError as error:
-            raise UnreadableEvent(f"the event at position {event.position} does not follow from its stream") from error
-    return jobs
-
-
-def as_json(value: object) -> str:
-    """
-    *value* as the JSON text that a list parameter is.
-    """
-    return codec.dumps(value).decode()
+    return packed, select_older(raw, replace(which, until=settled_to(packed, which)))
 
 
 class _StreamRows(Struct, frozen=True):
@@ -328,10 +179,7 @@ def _select_streams_page(
     """
     raw.execute("BEGIN")
     try:
-        above = {"job_id": place.job_id, "version": place.version, **bounds}
-        rows, whole = _bounded(raw.execute(block("records_by_stream"), above), rows_max=bounds["limit"])
-        live = [_record(*row) for row in rows]
-        records, through = _with_older(raw, place, bounds, live=live, whole=whole)
+        records, through = select_by_stream(raw, place, bounds)
         within = {
             "after": place.done,
             "through": _ABOVE_ALL_TEXT if through is None else through,
@@ -341,30 +189,6 @@ def _select_streams_page(
         return _StreamRows(select_head(raw).position, records, through, of_views)
     finally:
         roll_back(raw)
-
-
-def _with_older(
-    raw: RawConnection, place: StreamPlace, bounds: Mapping[str, int], *, live: list[Record], whole: bool
-) -> tuple[list[Record], JobId | None]:
-    """
-    A page of streams with what of them is archived, and the last job of which it has everything; None for the last.
-    """
-    last = None if whole else live[-1].job_id
-    older, reached = select_older_streams(raw, place, last=last, until=bounds["until"], limit=bounds["limit"])
-    records = [record for record in (*older, *live) if reached is None or record.job_id <= reached]
-    records.sort(key=lambda record: (record.job_id, record.version))
-    if reached is not None and (last is None or reached < last):
-        return records, reached
-    return records, None if whole else _last_whole(records, place)
-
-
-def _last_whole(records: Sequence[Record], place: StreamPlace) -> JobId:
-    """
-    The last job of which the page is known to have everything: the one before that in which it ends.
-    """
-    last = records[-1].job_id
-    before = place.done if place.job_id == last else place.job_id
-    return next((record.job_id for record in reversed(records) if record.job_id != last), before)
 
 
 def _select_view(raw: RawConnection, view: ViewName, within: Mapping[str, Any]) -> list[Row]:
@@ -398,70 +222,3 @@ def _active(job_id: JobId, position: int, state: str, body: bytes) -> Job:
     if (job.id, job.position, job.state) != (job_id, position, state):
         raise ViewMismatch(f"active has a row for {job_id} that holds something else; rebuild active")
     return job
-
-
-def _record(*columns: Any) -> Record:  # noqa: ANN401 - as many as the block ``records`` has
-    position, job_id, version, type, schema, at, owner, facts, *others = columns
-    return Record(position, job_id, version, type, schema, at, owner, facts.encode(), *others)
-
-
-def _bounded(rows: Cursor, *, rows_max: int) -> tuple[list[Row], bool]:
-    """
-    The first of *rows*, up to the one that makes them too large for a page; whether that is all there are.
-    """
-    taken: list[Row] = []
-    size = 0
-    while size <= BYTES_PER_PAGE_MAX and (row := rows.fetchone()) is not None:
-        taken.append(row)
-        size += len(row[7]) + (len(row[8]) if row[8] else 0)
-    return taken, size <= BYTES_PER_PAGE_MAX and len(taken) < rows_max
-
-
-def _fitting(records: Iterable[Record]) -> list[Record]:
-    """
-    The first of *records*, up to the one that makes them too large for a page.
-    """
-    taken: list[Record] = []
-    size = 0
-    for record in records:
-        taken.append(record)
-        size += len(record.facts) + len(record.payload or b"")
-        if size > BYTES_PER_PAGE_MAX:
-            break
-    return taken
-
-
-def _settled_to(packed: bytes, which: Which) -> int:
-    """
-    Up to which position a page holds all of *which* that is live: its last one's, if it was cut.
-    """
-    start = count = size = position = 0
-    while start < len(packed):
-        end = packed.index(b"\n", start)
-        header = packed[start:end].split(b"\x1f")
-        length = int(header[-2]) + max(int(header[-1]), 0)
-        count, size, position, start = count + 1, size + length, int(header[1]), end + 1 + length
-    return which.until if count < which.limit and size < BYTES_PER_PAGE_MAX else position
-
-
-def _unpack(packed: bytes) -> Iterator[tuple[int, Event]]:
-    start = 0
-    while start < len(packed):
-        end = packed.index(b"\n", start)
-        place, position, job_id, version, name, schema, at, facts, payload = packed[start:end].split(b"\x1f")
-        facts_end = end + 1 + int(facts)
-        payload_length = int(payload)
-        start = facts_end + max(payload_length, 0)
-        yield (
-            int(place),
-            codec.decode_event(
-                int(position),
-                job_id.decode(),
-                version=int(version),
-                type=name.decode(),
-                schema=int(schema),
-                at=int(at),
-                facts=packed[end + 1 : facts_end],
-                payload=None if payload_length < 0 else packed[facts_end:start],
-            ),
-        )

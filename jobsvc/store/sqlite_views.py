@@ -18,15 +18,8 @@ from jobsvc.store.driver import transaction
 from jobsvc.store.seam import ROWS_PER_PAGE_MAX, Behind, Parked, ViewName, ViewProgress
 from jobsvc.store.sqlite_batch import drop_rows, put_rows
 from jobsvc.store.sqlite_connections import side_of_history
-from jobsvc.store.sqlite_reads import (
-    POSITION_MAX,
-    SqliteReads,
-    as_json,
-    select_head,
-    select_page,
-    unpacked,
-    view_rows,
-)
+from jobsvc.store.sqlite_pages import POSITION_MAX, as_json, select_head, select_page, unpacked
+from jobsvc.store.sqlite_reads import SqliteReads, view_rows
 from jobsvc.store.sqlite_segments import select_through
 
 if TYPE_CHECKING:

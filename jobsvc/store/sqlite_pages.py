@@ -1,0 +1,99 @@
+"""
+Pages of events as the SQLite engine gives them: one packed value each, unpacked on the event loop in slices.
+
+Packed, since a row apiece costs more than all that is in it (queries.sql says why); in slices, so that nothing else
+waits for a long page. Here are also the few words that every question to the engine is put in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final
+
+from jobsvc.store import codec
+from jobsvc.store.blocks import block
+from jobsvc.store.seam import BYTES_PER_PAGE_MAX, Head
+from jobsvc.store.sqlite_segments import EVENTS_PER_SLICE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from jobsvc.domain.events import Event
+    from jobsvc.store.driver import RawConnection
+    from jobsvc.store.sqlite_segments import Which
+
+POSITION_MAX: Final = 2**63 - 1
+
+
+def select_head(raw: RawConnection) -> Head:
+    """
+    The head as this connection sees it.
+    """
+    return Head(*raw.execute(block("head")).fetchall()[0])
+
+
+def select_page(raw: RawConnection, name: str, *, parameters: Mapping[str, Any]) -> tuple[bytes, Any]:
+    """
+    The page that the block *name* gives, empty for none, and what it says of the archive.
+    """
+    bounded = {"bytes_max": BYTES_PER_PAGE_MAX, **parameters}
+    packed, archive = raw.execute(block(name), bounded).fetchall()[0]
+    return packed or b"", archive
+
+
+def as_json(value: object) -> str:
+    """
+    *value* as the JSON text that a list parameter is.
+    """
+    return codec.dumps(value).decode()
+
+
+async def unpacked(packed: bytes) -> list[tuple[int, Event]]:
+    """
+    The events of a page, each with its place among what was wanted. Others get a turn after every 128.
+
+    Raises:
+        UnreadableEvent: One of them does not decode.
+    """
+    events: list[tuple[int, Event]] = []
+    for entry in _unpack(packed):
+        events.append(entry)
+        if len(events) % EVENTS_PER_SLICE == 0:
+            await asyncio.sleep(0)
+    return events
+
+
+def _unpack(packed: bytes) -> Iterator[tuple[int, Event]]:
+    start = 0
+    while start < len(packed):
+        end = packed.index(b"\n", start)
+        place, position, job_id, version, name, schema, at, facts, payload = packed[start:end].split(b"\x1f")
+        facts_end = end + 1 + int(facts)
+        payload_length = int(payload)
+        start = facts_end + max(payload_length, 0)
+        yield (
+            int(place),
+            codec.decode_event(
+                int(position),
+                job_id.decode(),
+                version=int(version),
+                type=name.decode(),
+                schema=int(schema),
+                at=int(at),
+                facts=packed[end + 1 : facts_end],
+                payload=None if payload_length < 0 else packed[facts_end:start],
+            ),
+        )
+
+
+def settled_to(packed: bytes, which: Which) -> int:
+    """
+    Up to which position a page holds all of *which* that is live: its last one's, if it was cut.
+    """
+    start = count = size = position = 0
+    while start < len(packed):
+        end = packed.index(b"\n", start)
+        header = packed[start:end].split(b"\x1f")
+        length = int(header[-2]) + max(int(header[-1]), 0)
+        count, size, position, start = count + 1, size + length, int(header[1]), end + 1 + length
+    return which.until if count < which.limit and size < BYTES_PER_PAGE_MAX else position
