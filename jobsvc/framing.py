@@ -150,7 +150,7 @@ def _weight(change: Change) -> int:
     for raw in (submission.input, submission.metadata, job.result, payload.result, payload.progress_data):
         if raw is not UNSET:
             size = len(memoryview(raw))
-            weight += size + min(size, BRIEF_BYTES_MAX)
+            weight += 2 * size if size <= BRIEF_BYTES_MAX else size + BRIEF_BYTES_MAX
     return weight
 
 

@@ -10,7 +10,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from jobsvc.domain.errors import JobsvcError
-from jobsvc.domain.events import LeaseExpired, Started
+from jobsvc.domain.events import TYPE_OF_FACTS, LeaseExpired, Started
 from jobsvc.domain.moments import SECOND_US
 from jobsvc.telemetry import is_written, log
 
@@ -25,8 +25,8 @@ def observing(metrics: Metrics) -> Callable[[Sequence[Change]], None]:
     """A function that counts the changes of a commit in *metrics*. Cost: about 1 µs an event."""
 
     def observe(changes: Sequence[Change]) -> None:
-        for event_type, count in Counter(change.event.type for change in changes).items():
-            metrics.events.labels(event_type).inc(count)
+        for kind, count in Counter([type(change.event.facts) for change in changes]).items():
+            metrics.events.labels(TYPE_OF_FACTS[kind]).inc(count)
         for change in changes:
             _observe_one(metrics, change)
 

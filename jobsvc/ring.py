@@ -62,7 +62,7 @@ class Ring:
         """
         *encoded* is the newest; the oldest are forgotten until the bounds hold again, but never the newest itself.
         """
-        self.position = position = _position(encoded)
+        self.position = position = encoded.change.event.position
         self._kept[position] = encoded
         self.bytes += encoded.size
         for owner in encoded.owners:

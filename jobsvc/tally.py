@@ -47,7 +47,7 @@ class Lengths(Struct):
         self.count += 1
         self.sum_us += length_us
         self.max_us = max(self.max_us, length_us)
-        self.by_size[ceil(log2(max(length_us, 1)) * _PARTS_PER_DOUBLING)] += 1
+        self.by_size[ceil(log2(length_us or 1) * _PARTS_PER_DOUBLING)] += 1
 
     def merge(self, other: Lengths) -> None:
         """What *other* knows is known here too."""

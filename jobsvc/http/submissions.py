@@ -18,6 +18,8 @@ from jobsvc.http import bodies
 from jobsvc.http.call import LIMITED_ROLES
 
 if TYPE_CHECKING:
+    from msgspec import Raw
+
     from jobsvc.http.call import Call
     from jobsvc.http.service import Service
 
@@ -52,7 +54,7 @@ def _submission(service: Service, body: bodies.CreateBody, owner: str) -> Submis
     _check_length(body.key, settings.key_characters_max, "/key", least=1)
     _check_length(body.title, settings.title_characters_max, "/title")
     metadata = bodies.plain(body.metadata)
-    if len(memoryview(metadata)) > settings.metadata_bytes_max or not bytes(metadata).lstrip().startswith(b"{"):
+    if metadata is not bodies.EMPTY_OBJECT and not _is_object(metadata, settings.metadata_bytes_max):
         message = f"metadata is an object of at most {settings.metadata_bytes_max} bytes"
         raise InvalidCommand(message, pointer="/metadata")
     if body.url is not None:
@@ -69,6 +71,10 @@ def _submission(service: Service, body: bodies.CreateBody, owner: str) -> Submis
         input=bodies.plain(body.input),
         metadata=metadata,
     )
+
+
+def _is_object(raw: Raw, bytes_max: int) -> bool:
+    return len(memoryview(raw)) <= bytes_max and bytes(raw).lstrip().startswith(b"{")
 
 
 def _key(url: str, profile: str, characters_max: int) -> str:
@@ -103,10 +109,11 @@ def _check_guest(call: Call, body: bodies.CreateBody, terms: Terms) -> None:
     if terms.max_attempts > settings.guest_max_attempts_max:
         message = f"guests and users ask for at most {settings.guest_max_attempts_max} attempts"
         raise InvalidCommand(message, pointer="/max_attempts")
-    latest = call.service.clock.now() + int(settings.guest_run_at_max_s * SECOND_US)
-    if terms.run_at is not None and terms.run_at > latest:
-        message = f"guests and users schedule at most {settings.guest_run_at_max_s:g} seconds ahead"
-        raise InvalidCommand(message, pointer="/run_at")
+    if terms.run_at is not None:
+        latest = call.service.clock.now() + int(settings.guest_run_at_max_s * SECOND_US)
+        if terms.run_at > latest:
+            message = f"guests and users schedule at most {settings.guest_run_at_max_s:g} seconds ahead"
+            raise InvalidCommand(message, pointer="/run_at")
     if settings.guest_kinds and body.kind not in settings.guest_kinds:
         raise InvalidCommand("guests and users may not create jobs of this kind", pointer="/kind")
 
