@@ -9,7 +9,7 @@ and Chassaing's ``isTerminal``, which for us is *the* part: terminal means that 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, assert_never
+from typing import TYPE_CHECKING, assert_never
 
 from msgspec import UNSET, Raw, Struct, UnsetType
 from msgspec.structs import replace
@@ -164,19 +164,11 @@ def evolve(job: Job | None, event: Event) -> Job:
     state = next_state(job.state, event.type)
     if isinstance(facts, Started):
         return _started(job, event, facts, state=state)
-    if isinstance(facts, Completed):
-        return _ended(
-            job,
-            event,
-            state=state,
-            fence=job.fence,
-            reason=None,
-            followed_by=facts.followed_by,
-            result=payload.result,
-            failure=None,
-        )
     job = replace(job, state=state, version=event.version, position=event.position)
     match facts:
+        case Completed():
+            ended = _ended(job, event.at, fence=job.fence, reason=None, followed_by=facts.followed_by)
+            return replace(ended, result=payload.result, failure=None)
         case Due():
             return replace(job, due_at=None, ready_at=event.at)
         case Progressed():
@@ -193,33 +185,15 @@ def evolve(job: Job | None, event: Event) -> Job:
         case CancelRequested():
             return _asked_to_stop(job, facts, reason=payload.reason)
         case Failed():
-            attempt = job.attempt if facts.attempt is None else facts.attempt
-            return _ended(
-                job,
-                event,
-                state=state,
-                fence=facts.fence,
-                reason=payload.reason,
-                followed_by=facts.followed_by,
-                failure=payload.failure,
-                lost_leases=facts.lost_leases,
-                attempt=attempt,
-            )
+            ended = _ended(job, event.at, fence=facts.fence, reason=payload.reason, followed_by=facts.followed_by)
+            attempt = ended.attempt if facts.attempt is None else facts.attempt
+            return replace(ended, failure=payload.failure, lost_leases=facts.lost_leases, attempt=attempt)
         case Cancelled():
-            attempt = job.attempt if facts.attempt is None else facts.attempt
-            return _ended(
-                job,
-                event,
-                state=state,
-                fence=facts.fence,
-                reason=payload.reason,
-                superseded_by=facts.superseded_by,
-                attempt=attempt,
-            )
+            ended = _ended(job, event.at, fence=facts.fence, reason=payload.reason)
+            attempt = ended.attempt if facts.attempt is None else facts.attempt
+            return replace(ended, superseded_by=facts.superseded_by, attempt=attempt)
         case Expired():
-            return _ended(
-                job, event, state=state, fence=facts.fence, reason=payload.reason, followed_by=facts.followed_by
-            )
+            return _ended(job, event.at, fence=facts.fence, reason=payload.reason, followed_by=facts.followed_by)
         case LateResult():
             return replace(job, late_digests=(*job.late_digests, facts.report.digest))
         case FollowupRequested():
@@ -299,28 +273,16 @@ def _let_go(job: Job, *, fence: int, attempt: int) -> Job:
     )
 
 
-def _ended(
-    job: Job,
-    event: Event,
-    *,
-    state: State,
-    fence: int,
-    reason: str | None,
-    followed_by: JobId | None = None,
-    **further: Any,  # noqa: ANN401  # fields of Job that this kind of end sets besides
-) -> Job:
+def _ended(job: Job, at: Micros, *, fence: int, reason: str | None, followed_by: JobId | None = None) -> Job:
     """
     *job* at its end: nothing waits any more, and a follow-up request is either taken up or dropped.
     """
     return replace(
         job,
-        state=state,
-        version=event.version,
-        position=event.position,
         fence=fence,
         reason=reason,
-        finished_at=event.at,
-        ended_position=event.position,
+        finished_at=at,
+        ended_position=job.position,
         due_at=None,
         grace_until=None,
         lease_us=None,
@@ -328,7 +290,6 @@ def _ended(
         claim=None,
         followup=None,
         followed_by=followed_by,
-        **further,
     )
 
 
