@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 ROOT: Final = Path(__file__).parents[2]
 BUILT: Final = ROOT / "jobsvc" / "http"
+LINK_PATIENCE_MS: Final = 10_000
 SCRIPT: Final = "<img src=x onerror=alert(1)><script>alert(1)</script>"
 
 
@@ -256,7 +257,7 @@ async def test_a_code_in_the_fragment_signs_in_once(stage: Stage) -> None:
     assert "code" not in page.url
 
 
-@pytest.mark.parametrize("trouble", ["an answer that is an error", "no answer"])
+@pytest.mark.parametrize("trouble", ["an answer that is an error", "no answer", "no answer for long"])
 async def test_a_link_that_could_not_be_looked_at_is_not_lost(stage: Stage, trouble: str) -> None:
     """
     It is good once, and was not used: it stays in the address until the service has taken it.
@@ -265,9 +266,16 @@ async def test_a_link_that_could_not_be_looked_at_is_not_lost(stage: Stage, trou
     context = await browser_of(stage, None)
     if trouble == "no answer":
         await context.route("**/api/sessions/link", lambda route: route.abort())
+    elif trouble == "no answer for long":
+        stage.front.holds = "/api/sessions/link"
+        await context.clock.install()
     else:
         stage.front.fails = "/api/sessions/link"
     page = await dashboard(stage, context, f"#code={code}", live=False)
+    if trouble == "no answer for long":
+        shown = "() => getComputedStyle(document.querySelector('job-dashboard'), '::before').content"
+        assert "Loading" in await page.evaluate(shown)
+        await page.clock.fast_forward(LINK_PATIENCE_MS)
     await expect(page.get_by_role("alert")).to_contain_text("could not look at your link")
     assert page.url.endswith(f"#code={code}")
     assert [] == await faults(page)

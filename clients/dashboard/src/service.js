@@ -9,6 +9,7 @@ import { createClient } from "/client/v1/jobsvc.js";
 /** @typedef {import("../../browser/src/jobs.js").Job} Job */
 
 const PLACE = "jobsvc.dashboard.token";
+const LINK_PATIENCE_MS = 10_000;
 
 /**
  * What became of the link that one came by: it was `spent` before, or it `waits` for a service that can look at it.
@@ -25,18 +26,23 @@ async function redeemLink() {
   const code = new URLSearchParams(location.hash.slice(1)).get("code");
   if (!code) return;
   link = "waits";
+  const patience = new AbortController();
+  const over = setTimeout(() => patience.abort(), LINK_PATIENCE_MS);
   try {
     const answer = await fetch("/api/sessions/link", {
       method: "POST",
       headers: { "Content-Type": "application/json" },
       body: JSON.stringify({ code }),
+      signal: patience.signal,
     });
     if (answer.ok) keepToken((await answer.json()).token);
     else if (answer.status !== 401) return;
     link = answer.ok ? null : "spent";
     history.replaceState(null, "", location.pathname + location.search);
   } catch {
-    // Nobody answered: the link waits.
+    // Nobody answered, or not in time: the link waits.
+  } finally {
+    clearTimeout(over);
   }
 }
 
