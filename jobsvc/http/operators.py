@@ -137,6 +137,7 @@ async def metrics(call: Call) -> web.Response:
         principal = (await service.identity.prove(call.request)).bearer.principal
         if principal.role not in ("viewer", "operator"):
             raise AccessDenied
+    await observe(service)
     gauges = service.metrics
     gauges.jobs_active.set(len(service.ledger.memory.jobs))
     gauges.jobs_ready.set(service.ledger.ready)
@@ -154,5 +155,4 @@ async def metrics(call: Call) -> web.Response:
     gauges.doctor_position.set(service.rounds.position)
     gauges.doctor_rounds.set(service.rounds.completed)
     gauges.ring_bytes.set(service.feed.ring.bytes)
-    observe(service)
     return web.Response(body=gauges.exposition(), headers={"Content-Type": gauges.content_type})

@@ -5,9 +5,14 @@ How the open streams stand, as an operator sees it.
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
+from jobsvc.http import standings
+
 if TYPE_CHECKING:
+    import pytest
+
     from tests.http.conftest import Starter
     from tests.http.world import World
 
@@ -61,3 +66,31 @@ async def test_what_streams_went_through_is_counted(start: Starter) -> None:
     assert "jobsvc_stream_catch_ups_total 1.0" in metrics
     assert 'jobsvc_streams_by_state{state="live",transport="sse"} 1.0' in metrics
     assert f"jobsvc_stream_bytes_total {float(body['bytes'])}" in metrics
+
+
+async def test_others_get_a_turn_while_many_streams_are_looked_at(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    After so many at a time; all are counted, and those furthest behind are listed whichever part they are in.
+    """
+    monkeypatch.setattr(standings, "WALKED_AT_ONCE", 2)
+    turns = 0
+
+    async def take_turns() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    async with AsyncExitStack() as stack:
+        for _ in range(5):
+            await (await stack.enter_async_context(world.viewer.stream())).until("ready")
+        beside = asyncio.create_task(take_turns())
+        await asyncio.sleep(0)
+        turns = 0
+        told = await standings.standings(world.service, limit=3)
+        beside.cancel()
+
+    assert (5, {"live": 5}, 3) == (told.open, told.by_state, len(told.streams))
+    assert turns == 2
