@@ -112,7 +112,8 @@ class Lifeline extends Base {
   /** @param {KeyboardEvent} event */
   move(event) {
     const parts = /** @type {HTMLElement[]} */ ([...this.querySelectorAll("button")]);
-    const at = parts.findIndex((part) => part.tabIndex === 0);
+    // Where the focus is: what was drawn last may not know of it yet.
+    const at = parts.indexOf(/** @type {HTMLElement} */ (event.target));
     const steps = { ArrowRight: at + 1, ArrowDown: at + 1, ArrowLeft: at - 1, ArrowUp: at - 1, Home: 0, End: parts.length - 1 };
     const next = parts[/** @type {Record<string, number>} */ (steps)[event.key] ?? -1];
     if (!next) return;
