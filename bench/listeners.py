@@ -4,8 +4,8 @@ Listeners: thousands of open streams in a process of their own, heard with as li
 Raw sockets and epoll. What a stream says is the same for all, so that one of them, the *reference*, is searched for
 frames, and of the others only the bytes are counted, which the kernel throws away uncopied (``MSG_TRUNC``, tcp(7));
 at the end each must have had as many as the reference. When a frame came to a stream, its bytes by then say.
-Nobody sleeps while an event is under way: on one machine who sends pays for waking who waits, some 2 µs a time on a
-virtual one, and readers elsewhere cost it nothing.
+Nobody sleeps while an event is under way: on one machine who sends pays for waking who waits, which readers elsewhere
+never cost it.
 What the streams are of is not known here.
 """
 

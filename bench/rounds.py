@@ -34,7 +34,7 @@ WAYS: Final[Mapping[str, int]] = {"one by one": 1, "in bursts of 100": 100, "in 
 _ROUNDS: Final = 3
 _STRETCH_S: Final = 1.0
 STEADY_PER_S: Final = (20, 40)
-"""At the first all of them sleep between two events; at the second the slowest is busy four fifths of the time."""
+"""At the first all of them sleep between two events; at the second the slowest has little sleep left."""
 _STEADY_S: Final = 8
 _YOUNG: Final = 32
 """A receiver acknowledges the first 16 segments of a connection at once (Linux: TCP_MAX_QUICKACKS), which costs the

@@ -57,7 +57,7 @@ class Wire(asyncio.Protocol):
         self._socket: socket.SocketType | None = None
         """The transport's own, to send on while the transport holds nothing back; none where it encrypts."""
         self._held_back = True
-        """The transport may hold something, and is asked before the socket is sent to: to ask costs a tenth of that."""
+        """The transport may hold something, whoever gave it, and is asked before the socket is sent to."""
         self._when_lost: Callable[[BaseException | None], None] | None = None
         self.connection: Connection | None = None
         self.room = False
