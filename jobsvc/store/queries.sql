@@ -8,11 +8,14 @@
 -- == The views ======================================================================================================
 
 -- name: create_active
--- The active jobs as they stand. No row can outlive its job: a terminal state is refused.
+-- The active jobs as they stand. No row can outlive its job: a terminal state is refused. OR, not IN: of more than two
+-- values SQLite makes a table to look in, anew for each row that it checks.
 CREATE TABLE {table} (
     job_id TEXT PRIMARY KEY,
     position INTEGER NOT NULL,
-    state TEXT NOT NULL CHECK (state IN ('scheduled', 'queued', 'running', 'retrying', 'cancelling')),
+    state TEXT NOT NULL CHECK (
+        state = 'queued' OR state = 'running' OR state = 'scheduled' OR state = 'retrying' OR state = 'cancelling'
+    ),
     body BLOB NOT NULL
 ) STRICT;
 
@@ -28,16 +31,15 @@ CREATE TABLE {table} (
 ) STRICT, WITHOUT ROWID;
 
 -- name: create_history
--- How to find a job among all there ever were; job ids rise with time.
+-- How to find a job among all there ever were; job ids rise with time. The states in the order in which rows come.
 CREATE TABLE {table} (
     job_id TEXT PRIMARY KEY,
     owner TEXT NOT NULL,
     kind TEXT NOT NULL,
     key TEXT,
     state TEXT NOT NULL CHECK (
-        state IN (
-            'scheduled', 'queued', 'running', 'retrying', 'cancelling', 'completed', 'failed', 'cancelled', 'expired'
-        )
+        state = 'queued' OR state = 'completed' OR state = 'failed' OR state = 'scheduled' OR state = 'running'
+        OR state = 'retrying' OR state = 'cancelling' OR state = 'cancelled' OR state = 'expired'
     ),
     created_at INTEGER NOT NULL,
     finished_at INTEGER
