@@ -16,7 +16,7 @@ from jobsvc.domain import commands as c
 from jobsvc.domain.errors import Draining, Rejected, SlowDown, StoreBusy, StoreDown
 from jobsvc.domain.words import SYSTEM
 from jobsvc.shares import Shares
-from jobsvc.work import Flush, Several, Undo, owner_of, weight
+from jobsvc.work import Flush, Several, Undo, share_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -38,8 +38,7 @@ class Entry:
 
     def __init__(self, work: Work, mark: MarkRequest | None, future: asyncio.Future[object] | None) -> None:
         self.work = work
-        self.weight = weight(work)
-        self.owner = owner_of(work)
+        self.owner, self.weight = share_of(work)
         self.mark = mark
         self.future = future
         self.outcome: object = None
@@ -149,7 +148,7 @@ class Entries:
         if self._held.total >= self._limits.queue_commands_max:
             raise StoreBusy
         entry = Entry(work, mark, asyncio.get_running_loop().create_future())
-        if entry.owner and not self._held.has_room(entry.owner, weight=entry.weight):
+        if entry.owner and not self._held.has_room(entry.owner, entry.weight):
             message = "more of this owner's is waiting to be written than may wait; send less at a time"
             raise SlowDown(message)
         self.push(entry)
@@ -158,7 +157,7 @@ class Entries:
     def push(self, entry: Entry) -> None:
         """*entry* is in the line, whether or not there was room."""
         self._line.append(entry)
-        self._held.take(entry.owner, weight=entry.weight)
+        self._held.take(entry.owner, entry.weight)
         self._awake.set()
 
     def push_flush(self, job_ids: Sequence[JobId]) -> None:
@@ -220,7 +219,7 @@ class Entries:
         while self._line and (not batch or self._line[0].weight <= room):
             entry = self._line.popleft()
             room -= entry.weight
-            self._held.give(entry.owner, weight=entry.weight)
+            self._held.give(entry.owner, entry.weight)
             batch.append(entry)
         return batch
 
@@ -236,5 +235,5 @@ class Entries:
         waiting, self._line = self._line, deque(entry for entry in self._line if entry.future is None)
         for entry in waiting:
             if entry.future is not None:
-                self._held.give(entry.owner, weight=entry.weight)
+                self._held.give(entry.owner, entry.weight)
             entry.resolve(StoreDown(failure.message))

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from jobsvc.store.seam import DedupKey, MarkKey
     from jobsvc.work import Work
 
-    _Single = c.JobCommand | c.Claim | TakeOver | HandOver | Flush | Remember | Rejected
-
 _ENDING_REPORTS: Final = {c.Complete: "complete", c.Fail: "fail", c.Release: "release"}
 
 
@@ -36,8 +34,7 @@ def needs_of(works: Iterable[tuple[Work, MarkRequest | None]], memory: Memory) -
     for work, mark in works:
         if mark is not None:
             asked.marks.add(mark.mark_key)
-        for one in work.commands if isinstance(work, (Several, Undo)) else (work,):
-            asked.add(one)
+        asked.add(work)
     return Needs(frozenset(asked.jobs), frozenset(asked.marks), frozenset(asked.completed), frozenset(asked.reports))
 
 
@@ -53,23 +50,25 @@ class _Asked:
         self.completed: set[DedupKey] = set()
         self.reports: set[tuple[JobId, str, int, str]] = set()
 
-    def add(self, one: _Single) -> None:
-        """What *one* needs is asked for too."""
-        match one:
+    def add(self, work: Work | Rejected) -> None:
+        """What *work* needs is asked for too."""
+        match work:
             case c.Create():
-                self._add_create(one)
+                self._add_create(work)
             case c.Complete() | c.Fail() | c.Release():
-                if _may_be_repeated(one, self._memory):
-                    self.reports.add(report_key(one))
-                self._add_job(one.job_id)
+                self._add_report(work)
+            case Several() | Undo():
+                for one in work.commands:
+                    self.add(one)
             case c.Claim() | Flush() | Rejected() | Remember():
                 pass
             case TakeOver():
-                self.marks.add(claimed_key(one.guest))
+                self.marks.add(claimed_key(work.guest))
             case HandOver():
-                self.jobs.update(one.job_ids)
+                self.jobs.update(work.job_ids)
             case _:
-                self._add_job(one.job_id)
+                if work.job_id not in self._memory.jobs:
+                    self.jobs.add(work.job_id)
 
     def _add_create(self, create: c.Create) -> None:
         owner = create.submission.owner
@@ -78,9 +77,13 @@ class _Asked:
         if create.dedup.on_completed != "rerun" and create.submission.key is not None:
             self.completed.add(dedup_key(create))
 
-    def _add_job(self, job_id: JobId) -> None:
-        if job_id not in self._memory.jobs:
-            self.jobs.add(job_id)
+    def _add_report(self, report: c.EndingReport) -> None:
+        job = self._memory.jobs.get(report.job_id)
+        if job is None:
+            self.jobs.add(report.job_id)
+        # Under a lease that was current and held at the last commit, no such report can have been accepted.
+        if job is None or job.fence != report.fence or job.lease_us is None:
+            self.reports.add(report_key(report))
 
 
 def _may_be_spent(owner: str, memory: Memory) -> bool:
@@ -88,12 +91,6 @@ def _may_be_spent(owner: str, memory: Memory) -> bool:
     True for a guest of whom nothing is known here. A guest that asks for itself was proved not to be, a moment ago.
     """
     return owner.startswith(GUEST) and owner not in memory.by_owner and owner not in memory.spent
-
-
-def _may_be_repeated(report: c.EndingReport, memory: Memory) -> bool:
-    """False if none under that fence can have been accepted: its lease was current and held at the last commit."""
-    job = memory.jobs.get(report.job_id)
-    return job is None or job.fence != report.fence or job.lease_us is None
 
 
 def dedup_key(command: c.Create) -> DedupKey:

@@ -10,11 +10,12 @@ from __future__ import annotations
 from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Final
 
+from jobsvc.domain.words import JobId
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from jobsvc.domain.job import Job
-    from jobsvc.domain.words import JobId
 
 _STALE_MAX: Final = 64
 """How many entries of jobs that left otherwise the line may carry besides as many as there are jobs."""
@@ -27,13 +28,8 @@ _Rank = tuple[int, int, int, str]
 """(−priority, when the owner was last served, ready_at, id): the least of all first jobs comes first."""
 
 
-class _Turns:
-    """The owners that wait at one (kind, priority), in the order of their turns, each with a heap of (ready_at, id)."""
-
-    __slots__ = ("heaps",)
-
-    def __init__(self) -> None:
-        self.heaps: dict[str, list[tuple[int, JobId]]] = {}
+_Turns = dict[str, list[tuple[int, JobId]]]
+"""The owners that wait at one (kind, priority), in the order of their turns, each with a heap of (ready_at, id)."""
 
 
 class ReadyLine:
@@ -55,13 +51,13 @@ class ReadyLine:
 
     def put(self, job: Job) -> None:
         """*job* waits. Putting it again where it stands changes nothing."""
-        place = (job.kind, job.terms.priority, job.owner, job.ready_at)
-        if self._places.get(job.id) == place:
+        job_id, kind, priority, owner, ready_at = job.id, job.kind, job.terms.priority, job.owner, job.ready_at
+        place = (kind, priority, owner, ready_at)
+        if self._places.get(job_id) == place:
             return
-        self._places[job.id] = place
-        turns = self._turns.setdefault(job.kind, {}).setdefault(job.terms.priority, _Turns())
-        heap = turns.heaps.setdefault(job.owner, [])
-        heappush(heap, (job.ready_at, job.id))
+        self._places[job_id] = place
+        heap = self._turns.setdefault(kind, {}).setdefault(priority, {}).setdefault(owner, [])
+        heappush(heap, (ready_at, job_id))
         self._entries += 1
         if self._entries > 2 * len(self._places) + _STALE_MAX:
             self._tidy()
@@ -89,27 +85,27 @@ class ReadyLine:
         by_priority = self._turns.get(kind, {})
         for priority in sorted(by_priority, reverse=True):
             turns = by_priority[priority]
-            while turns.heaps:
-                owner, heap = next(iter(turns.heaps.items()))
+            while turns:
+                owner, heap = next(iter(turns.items()))
                 self._skip_stale(heap, kind, priority, owner)
                 if heap:
                     return (-priority, self._served.get(owner, 0), *heap[0])
-                del turns.heaps[owner]
+                del turns[owner]
             del by_priority[priority]
         self._turns.pop(kind, None)
         return None
 
     def _serve(self, kind: str, priority: int) -> JobId:
         turns = self._turns[kind][priority]
-        owner = next(iter(turns.heaps))
-        heap = turns.heaps.pop(owner)
+        owner = next(iter(turns))
+        heap = turns.pop(owner)
         _, job_id = heappop(heap)
         self._entries -= 1
         del self._places[job_id]
         self._round += 1
         self._served[owner] = self._round
         if heap:
-            turns.heaps[owner] = heap
+            turns[owner] = heap
         elif len(self._served) > 2 * len(self._places) + _STALE_MAX:
             self._forget_served()
         return job_id
@@ -130,16 +126,16 @@ class ReadyLine:
         for kind, by_priority in list(self._turns.items()):
             for priority, turns in list(by_priority.items()):
                 self._tidy_turns(turns, kind, priority)
-                if not turns.heaps:
+                if not turns:
                     del by_priority[priority]
             if not by_priority:
                 del self._turns[kind]
 
     def _tidy_turns(self, turns: _Turns, kind: str, priority: int) -> None:
-        for owner, heap in list(turns.heaps.items()):
+        for owner, heap in list(turns.items()):
             place = (kind, priority, owner)
             heap[:] = {entry for entry in heap if self._places.get(entry[1]) == (*place, entry[0])}
             heapify(heap)
             self._entries += len(heap)
             if not heap:
-                del turns.heaps[owner]
+                del turns[owner]

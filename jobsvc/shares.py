@@ -35,7 +35,7 @@ class Shares:
         self._guests = 0
         self.total = 0
 
-    def has_room(self, holder: str, *, weight: int = 1) -> bool:
+    def has_room(self, holder: str, weight: int = 1) -> bool:
         """True if *holder* may take *weight* more. Who holds nothing yet may take more than its share at once."""
         held = self._held.get(holder, 0)
         if held and held + weight > self._each_max:
@@ -44,14 +44,14 @@ class Shares:
             return False
         return self.total < self._total_max
 
-    def take(self, holder: str, *, weight: int = 1) -> None:
+    def take(self, holder: str, weight: int = 1) -> None:
         """*holder* has *weight* more, whether or not there was room."""
         self._held[holder] = self._held.get(holder, 0) + weight
         self.total += weight
         if holder.startswith(GUEST):
             self._guests += weight
 
-    def give(self, holder: str, *, weight: int = 1) -> None:
+    def give(self, holder: str, weight: int = 1) -> None:
         """*holder* has *weight* less."""
         left = self._held.pop(holder, 0) - weight
         if left:

@@ -49,34 +49,23 @@ _TAKE_OVER_WEIGHT: Final = 256
 """As much as any batch holds: it may be a thousand decisions and more, and goes in a batch of its own."""
 
 
-def weight(work: Work) -> int:
-    """How many decisions *work* may take."""
+def share_of(work: Work) -> tuple[str, int]:
+    """In whose name *work* waits (empty for workers', operators' and our own), and how many decisions it may take."""
     match work:
         case c.Create():
-            return 1
+            return work.who.owner or "", 1
         case c.Claim():
-            return work.limit
-        case TakeOver():
-            return _TAKE_OVER_WEIGHT
-        case HandOver():
-            return len(work.job_ids)
-        case Several() | Undo():
-            return len(work.commands)
-        case Flush():
-            return len(work.job_ids)
-        case _:
-            return 1
-
-
-def owner_of(work: Work) -> str:
-    """In whose name *work* waits; empty for the workers', the operators' and our own."""
-    match work:
-        case c.Create():
-            return work.who.owner or ""
-        case Flush() | Undo() | Remember() | HandOver():
-            return ""
+            return work.who.owner or "", work.limit
         case Several():
             named = (command.who.owner for command in work.commands if not isinstance(command, Rejected))
-            return next(named, None) or ""
+            return next(named, None) or "", len(work.commands)
+        case TakeOver():
+            return work.who.owner or "", _TAKE_OVER_WEIGHT
+        case Undo():
+            return "", len(work.commands)
+        case Flush() | HandOver():
+            return "", len(work.job_ids)
+        case Remember():
+            return "", 1
         case _:
-            return work.who.owner or ""
+            return work.who.owner or "", 1

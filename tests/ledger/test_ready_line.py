@@ -198,7 +198,7 @@ def test_jobs_that_left_otherwise_take_no_room(owners: int) -> None:
         len(heap)
         for turns in line._turns.values()  # noqa: SLF001  # the bound is the promise
         for turn in turns.values()
-        for heap in turn.heaps.values()
+        for heap in turn.values()
     )
     assert kept < 100
     assert "stays" == line.take(())
