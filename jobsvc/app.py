@@ -32,7 +32,7 @@ from jobsvc.http.identity import Identity
 from jobsvc.http.limits import Limits as RequestLimits
 from jobsvc.http.revocations import Revocations
 from jobsvc.http.routes import ROUTES
-from jobsvc.http.server import Server, allow_files
+from jobsvc.http.server import Server, allow_files, fast_path_works
 from jobsvc.http.service import Service
 from jobsvc.http.streams import Streams
 from jobsvc.http.wire import HandOver
@@ -221,6 +221,14 @@ async def _hand_over() -> HandOver:
     return HandOver(frees=works)
 
 
+async def _fast_path(service: Service) -> bool:
+    """True if connections begin on the fast path, which they do if that works here."""
+    works = await fast_path_works(service)
+    if not works:
+        log("fast_path.off")
+    return works
+
+
 def _tell_parked(projection: str, failure: Exception, parked: Parked | None) -> None:
     if parked is None:
         log_failure("projection.held", failure, projection=projection)
@@ -232,7 +240,7 @@ def _tell_parked(projection: str, failure: Exception, parked: Parked | None) -> 
 async def serving(service: Service, *, routes: tuple[Route, ...] = ROUTES) -> AsyncIterator[str]:
     """*service* reachable over HTTP at the URL that the block is given; no new connections once it ends."""
     settings = service.settings
-    server = Server(dispatching(routes, service), service)
+    server = Server(dispatching(routes, service), service, fast=await _fast_path(service))
     runner = web.ServerRunner(server, shutdown_timeout=settings.drain_s)
     await runner.setup()
     try:

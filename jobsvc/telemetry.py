@@ -43,6 +43,7 @@ WarningEvent = Literal[
     "request.put_off",
     "stream.cut",
     "stream.parked",
+    "fast_path.off",
     "library.message",
     "provider.unreachable",
 ]
@@ -201,6 +202,11 @@ LINES: Final[Mapping[LogEvent, Line]] = {
     ),
     "stream.parked": Line(
         "Streams keep their request and cost more memory: this aiohttp or event loop does not let go of a transport.",
+        (),
+        "Nothing at once. Take an aiohttp that the service was tested with.",
+    ),
+    "fast_path.off": Line(
+        "Requests take the long way and cost more: this aiohttp's parser does not read as it should.",
         (),
         "Nothing at once. Take an aiohttp that the service was tested with.",
     ),

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from jobsvc.http.call import Call
+    from jobsvc.http.reply import Response
     from jobsvc.operate.aside import Progress
 
 TOLD_EVERY_S: Final = 0.5
@@ -103,7 +104,7 @@ class Acts:
         await asyncio.gather(*ending, return_exceptions=True)
 
 
-async def answer(call: Call, verb: str, run: Callable[[Progress], Awaitable[Any]]) -> web.StreamResponse:
+async def answer(call: Call, verb: str, run: Callable[[Progress], Awaitable[Any]]) -> Response:
     """What *run* returns, as JSON, or as the last of the lines that say how far it is."""
     act = call.service.acts.begin(verb, run)
     if _LINES not in call.request.headers.get("Accept", ""):
@@ -112,7 +113,7 @@ async def answer(call: Call, verb: str, run: Callable[[Progress], Awaitable[Any]
     return await _in_lines(call, act, verb)
 
 
-async def _in_lines(call: Call, act: Act, verb: str) -> web.StreamResponse:
+async def _in_lines(call: Call, act: Act, verb: str) -> Response:
     """As lines. What fails before the first of them is a problem like any other."""
     response = web.StreamResponse(headers={"Content-Type": _LINES, "Cache-Control": "no-store, no-transform"})
     response.headers["X-Request-Id"] = call.request_id

@@ -20,12 +20,11 @@ from jobsvc.domain.errors import AccessDenied, InvalidCommand
 from jobsvc.domain.words import Principal
 from jobsvc.http.bodies import parse
 from jobsvc.http.problems import Malformed, TooLarge, Unauthenticated, UnsupportedMediaType
-from jobsvc.http.reply import JSON_HEADERS, Reply
+from jobsvc.http.reply import Reply
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from jobsvc.http.identity import Credential
+    from jobsvc.http.request import Request
     from jobsvc.http.service import Service
     from jobsvc.telemetry import Fields
     from jobsvc.tokens import Bearer
@@ -50,7 +49,7 @@ class Call:
 
     __slots__ = ("begun_s", "credential", "named", "noted", "request", "request_id", "service")
 
-    def __init__(self, request: web.BaseRequest, service: Service, request_id: str, *, named: str) -> None:
+    def __init__(self, request: Request, service: Service, request_id: str, *, named: str) -> None:
         self.request = request
         self.service = service
         self.credential: Credential | None = None
@@ -203,9 +202,10 @@ class Call:
             TooLarge, Malformed: It is more than may be, or did not come as it was announced.
         """
         try:
-            stream = self.request.content
-            # Mostly the body came with the head and there is nothing to wait for.
-            content = stream.read_nowait() if stream.is_eof() else await self._incoming()
+            content = self.request.whole
+            if content is None:
+                stream = self.request.content
+                content = stream.read_nowait() if stream.is_eof() else await self._incoming()
         except web.HTTPRequestEntityTooLarge as error:
             raise _too_large(self.service.settings.body_bytes_max) from error
         except web.RequestPayloadError as error:
@@ -255,11 +255,9 @@ class Call:
         return MarkRequest(self.principal.actor, _SCOPE, key, digest)
 
 
-def respond(content: bytes, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
-    """A JSON answer that nobody may keep."""
-    if content:
-        return Reply(content, status=status, further=headers or {})
-    return web.Response(body=content, status=status, headers=JSON_HEADERS | dict(headers or {}))
+def respond(content: bytes, *, status: int = 200, headers: dict[str, str] | None = None) -> Reply:
+    """A JSON answer that nobody may keep; *headers* are its own from now on."""
+    return Reply(content, status, {} if headers is None else headers)
 
 
 def _too_large(bytes_max: int) -> TooLarge:

@@ -23,9 +23,8 @@ from jobsvc.http.submissions import create_command
 from jobsvc.resource import encode, job_resource
 
 if TYPE_CHECKING:
-    from aiohttp import web
-
     from jobsvc.http.call import Call
+    from jobsvc.http.reply import Response
     from jobsvc.http.service import Service
     from jobsvc.http.shapes import DedupReason
 
@@ -36,7 +35,7 @@ _REASON_OF_OUTCOME: Final[dict[str, DedupReason]] = {
 }
 
 
-async def create(call: Call) -> web.Response:
+async def create(call: Call) -> Response:
     """``POST /api/jobs``."""
     content = await call.content()
     command = create_command(call, call.parse(bodies.CreateBody, content))
@@ -53,7 +52,7 @@ async def create(call: Call) -> web.Response:
     return _created(call, ended, waited=True)
 
 
-async def create_batch(call: Call) -> web.Response:
+async def create_batch(call: Call) -> Response:
     """``POST /api/jobs/batch``: each job on its own, the results in order."""
     content = await call.content()
     results, replayed = await decide_each(
@@ -67,7 +66,7 @@ async def create_batch(call: Call) -> web.Response:
     return respond(encode(BatchAnswer(answers)), headers=_replay_header(replayed=replayed))
 
 
-async def retry(call: Call) -> web.Response:
+async def retry(call: Call) -> Response:
     """``POST /api/jobs/{id}/retry``: a create of the same."""
     content = await call.content()
     body = call.parse(bodies.ReasonBody, content)
@@ -101,7 +100,7 @@ def create_answer(service: Service, answer: Answer) -> CreateAnswer:
     )
 
 
-def _created(call: Call, answer: Answer, *, waited: bool = False) -> web.Response:
+def _created(call: Call, answer: Answer, *, waited: bool = False) -> Response:
     headers = _replay_header(replayed=answer.replayed)
     if waited:
         headers["Preference-Applied"] = "wait"

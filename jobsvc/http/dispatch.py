@@ -12,12 +12,15 @@ import re
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final
 
-from aiohttp import HttpVersion11, web
+from aiohttp import HttpVersion11
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-Answering = Callable[[web.BaseRequest, str], Awaitable[web.StreamResponse]]
+    from jobsvc.http.reply import Response
+    from jobsvc.http.request import Request
+
+Answering = Callable[["Request", str], Awaitable["Response"]]
 """Answers a request to one path, given what stands in the place of the path's parameter; empty for a path without."""
 
 _PARAMETER: Final = re.compile(r"\{\w+\}")
@@ -47,7 +50,7 @@ class Dispatch:
         self._templated = list(templated.values())
         self._otherwise = otherwise
 
-    def __call__(self, request: web.BaseRequest) -> Awaitable[web.StreamResponse]:
+    def __call__(self, request: Request) -> Awaitable[Response]:
         """What answers *request*."""
         # As yarl has it: decoded where that changes nothing.
         path = request.rel_url.raw_path
@@ -65,7 +68,7 @@ def _alternative(path: str) -> str:
     return f"{re.escape(before)}([^/]+){re.escape(after)}"
 
 
-async def welcome_body(request: web.BaseRequest) -> None:
+async def welcome_body(request: Request) -> None:
     """
     A caller that waits for leave to send its body has it (RFC 9110, section 10.1.1).
 

@@ -31,6 +31,8 @@ from jobsvc.http.told import tell_act, tell_fault, tell_refusal
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
+    from jobsvc.http.reply import Response
+    from jobsvc.http.request import Request
     from jobsvc.http.service import Service
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:+/=-]{1,128}")
@@ -77,9 +79,7 @@ def dispatching(routes: tuple[Route, ...], service: Service) -> Dispatch:
     return Dispatch(answers, otherwise=_answering({}, service))
 
 
-def _answering(
-    by_method: Mapping[str, Route], service: Service
-) -> Callable[[web.BaseRequest, str], Awaitable[web.StreamResponse]]:
+def _answering(by_method: Mapping[str, Route], service: Service) -> Callable[[Request, str], Awaitable[Response]]:
     """What answers one path."""
     path = next((route.path for route in by_method.values()), None)
     cleanup = any(route.cleanup for route in by_method.values())
@@ -88,7 +88,7 @@ def _answering(
     if path is not None:
         answered["OPTIONS"] = service.metrics.requests.labels("OPTIONS", path)
 
-    async def answer(request: web.BaseRequest, named: str) -> web.StreamResponse:
+    async def answer(request: Request, named: str) -> Response:
         request_id = _request_id(request)
         call = Call(request, service, request_id, named=named)
         try:
@@ -111,7 +111,7 @@ def _answering(
     return answer
 
 
-async def _run(by_method: Mapping[str, Route], call: Call, methods: str) -> web.StreamResponse:
+async def _run(by_method: Mapping[str, Route], call: Call, methods: str) -> Response:
     identity, request = call.service.identity, call.request
     identity.origins.check_host(request)
     route = by_method.get(request.method)
@@ -140,14 +140,14 @@ async def _run(by_method: Mapping[str, Route], call: Call, methods: str) -> web.
     return await route.handler(call)  # type: ignore[no-any-return]
 
 
-def _check_query(request: web.BaseRequest, known: frozenset[str]) -> None:
+def _check_query(request: Request, known: frozenset[str]) -> None:
     for name in request.query:
         if name not in known:
             message = f"this list takes {', '.join(sorted(known))}"
             raise InvalidCommand(message, pointer=f"/{name}")
 
 
-def _request_id(request: web.BaseRequest) -> str:
+def _request_id(request: Request) -> str:
     """The caller's own request id if it is a sane one, else ours."""
     sent = request.headers.get("X-Request-Id")
     if sent is not None and _REQUEST_ID.fullmatch(sent) is not None:

@@ -15,16 +15,15 @@ from jobsvc.resource import encode
 from jobsvc.tally import DAY_S, HOUR_S, MINUTE_S, Interval, Lengths, Levels
 
 if TYPE_CHECKING:
-    from aiohttp import web
-
     from jobsvc.domain.job import Job
     from jobsvc.http.call import Call
+    from jobsvc.http.reply import Response
     from jobsvc.http.service import Service
 
 _LISTED_MAX: Final = 1_000
 
 
-async def workers(call: Call) -> web.Response:
+async def workers(call: Call) -> Response:
     """``GET /api/workers``: who holds what. Cost: about 2 µs a lease."""
     limit = call.whole_number("limit", default=100, least=0, most=_LISTED_MAX)
     service = call.service
@@ -73,7 +72,7 @@ def _job(job: Job, service: Service) -> HeldJob:
     )
 
 
-async def stats(call: Call) -> web.Response:
+async def stats(call: Call) -> Response:
     """``GET /api/stats``: what happened in the last so many seconds, in steps."""
     window_s = call.whole_number("window_s", default=HOUR_S, least=1, most=DAY_S)
     step_s = call.whole_number("step_s", default=_default_step_s(window_s), least=1, most=DAY_S)

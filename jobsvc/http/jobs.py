@@ -11,6 +11,8 @@ import asyncio
 import re
 from typing import TYPE_CHECKING, Final
 
+from aiohttp import web
+
 from jobsvc.domain import commands as c
 from jobsvc.domain.errors import AccessDenied, JobNotFound
 from jobsvc.domain.ids import is_job_id
@@ -18,6 +20,7 @@ from jobsvc.http import bodies, past
 from jobsvc.http.call import LIMITED_ROLES, respond
 from jobsvc.http.limits import TOO_MANY_WAIT
 from jobsvc.http.problems import Malformed
+from jobsvc.http.reply import JSON_HEADERS
 from jobsvc.http.shapes import CancelAnswer, CleanupAnswer, EventsAnswer, JobAnswer
 from jobsvc.resource import encode, event_resource, job_resource
 from jobsvc.store.codec import read_record
@@ -25,15 +28,14 @@ from jobsvc.store.codec import read_record
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from aiohttp import web
-
     from jobsvc.domain.job import Job
     from jobsvc.http.call import Call
+    from jobsvc.http.reply import Response
 
 _TAG: Final = re.compile(r'(?:W/)?"(\d{1,12})"')
 
 
-async def get(call: Call) -> web.Response:
+async def get(call: Call) -> Response:
     """``GET /api/jobs/{id}``, held with ``wait_s`` until the version is newer."""
     service = call.service
     job = await visible_job(call)
@@ -49,17 +51,17 @@ async def get(call: Call) -> web.Response:
     tag = f'W/"{job.version}"'
     headers = {"ETag": tag}
     if _is_known(call.request.headers.get("If-None-Match", ""), job.version):
-        return respond(b"", status=304, headers=headers)
+        return web.Response(status=304, headers=JSON_HEADERS | headers)
     resource = job_resource(job, lease_expires_at=lease_expires_at)
     return respond(encode(JobAnswer(resource)), headers=headers)
 
 
-async def explain(call: Call) -> web.Response:
+async def explain(call: Call) -> Response:
     """``GET /api/jobs/{id}/explain``: what happened to the job, and why it is as it is, in sentences."""
     return await past.explain(call, await visible_job(call))
 
 
-async def history(call: Call) -> web.StreamResponse:
+async def history(call: Call) -> Response:
     """``GET /api/jobs/{id}/events``: what happened to the job, or its stream for those who ask for one."""
     accepted = call.request.headers.get("Accept", "")
     if "text/event-stream" in accepted or "application/x-ndjson" in accepted:
@@ -74,7 +76,7 @@ async def history(call: Call) -> web.StreamResponse:
     return respond(encode(EventsAnswer(events, following)))
 
 
-async def cancel(call: Call) -> web.Response:
+async def cancel(call: Call) -> Response:
     """``POST /api/jobs/{id}/cancel``: 200 ended, 202 cancelling."""
     body = await call.body(bodies.CancelBody)
     command = c.Cancel(
@@ -91,7 +93,7 @@ async def cancel(call: Call) -> web.Response:
     return respond(encode(CancelAnswer(job, cursor)), status=202 if answer.job.active else 200)
 
 
-async def clean_up(call: Call) -> web.Response:
+async def clean_up(call: Call) -> Response:
     """``POST /api/jobs/cleanup/{id}``: off the list if it has no right to be there; harmless to repeat."""
     body = await call.body(bodies.CancelBody)
     command = c.CleanUp(

@@ -25,11 +25,11 @@ from jobsvc.resource import encode, job_resource
 from jobsvc.store.seam import HistoryQuery
 
 if TYPE_CHECKING:
-    from aiohttp import web
     from msgspec import UnsetType
 
     from jobsvc.domain.job import Job
     from jobsvc.http.call import Call
+    from jobsvc.http.reply import Response
     from jobsvc.http.service import Service
     from jobsvc.resource import JobResource
 
@@ -37,7 +37,7 @@ _STATES: Final = frozenset(get_args(State))
 _SEES_MANY: Final = frozenset({"viewer", "operator"})
 
 
-async def active(call: Call) -> web.Response:
+async def active(call: Call) -> Response:
     """``GET /api/jobs/active``: the caller's active jobs and nothing else."""
     service, who = call.service, call.acting(call.query("owner"))
     page_max = service.settings.active_page_max
@@ -57,7 +57,7 @@ async def active(call: Call) -> web.Response:
     return respond(encode(ActiveAnswer([_shown(service, job) for job in jobs], cursor, following)))
 
 
-async def _active_as_of(call: Call, owner: str | None, *, limit: int | None) -> web.Response:
+async def _active_as_of(call: Call, owner: str | None, *, limit: int | None) -> Response:
     """The same as of an earlier position: what was *owner*'s then, in pages of *limit* for those who see many."""
     service, kind = call.service, call.query("kind")
     keys, position = _asked_keys(call, kind), await past.position_asked(call, "as_of")
@@ -94,7 +94,7 @@ def _asked_keys(call: Call, kind: str | None) -> frozenset[str] | None:
     return made if keys is None else made & keys
 
 
-async def list_jobs(call: Call) -> web.Response:
+async def list_jobs(call: Call) -> Response:
     """``GET /api/jobs``: newest first, ended ones included."""
     service, who = call.service, call.acting(call.query("owner"))
     limit = call.whole_number("limit", default=50, least=1, most=service.settings.page_rows_max)

@@ -14,6 +14,7 @@ from jobsvc.domain.ids import is_job_id
 from jobsvc.domain.moments import parse_rfc3339, rfc3339
 from jobsvc.http import bodies
 from jobsvc.http.call import respond
+from jobsvc.http.reply import JSON_HEADERS
 from jobsvc.http.revocations import Revocation, name_of_token
 from jobsvc.http.shapes import EventsAnswer, HeadAnswer, RevokeAnswer
 from jobsvc.http.standings import observe
@@ -24,12 +25,13 @@ from jobsvc.telemetry import log as log_line
 
 if TYPE_CHECKING:
     from jobsvc.http.call import Call
+    from jobsvc.http.reply import Response
 
 _TYPES: Final[frozenset[str]] = frozenset(get_args(EventType))
 _DIGITS_MAX: Final = 18
 
 
-async def log(call: Call) -> web.Response:
+async def log(call: Call) -> Response:
     """``GET /api/log``: the log from a position on, as JSON or as lines, a page at a time."""
     limit = call.whole_number("limit", default=call.service.settings.page_rows_max, least=1, most=2_000)
     after = _position(call)
@@ -42,9 +44,8 @@ async def log(call: Call) -> web.Response:
     records = await call.service.store.read_records(after=after, limit=limit, job_id=job_id, type=event_type)
     events = [event_resource(read_record(record), record.chain, role_only=False) for record in records]
     if "application/x-ndjson" in call.request.headers.get("Accept", ""):
-        response = respond(b"".join(one_line(encode(event)) + b"\n" for event in events))
-        response.content_type = "application/x-ndjson"
-        return response
+        lines = b"".join(one_line(encode(event)) + b"\n" for event in events)
+        return web.Response(body=lines, headers=JSON_HEADERS | {"Content-Type": "application/x-ndjson"})
     head = call.service.ledger.memory.position
     following = events[-1].position if events and events[-1].position < head else None
     return respond(encode(EventsAnswer(events, following)))
@@ -61,13 +62,13 @@ def _position(call: Call) -> int:
     return int(digits)
 
 
-async def head(call: Call) -> web.Response:
+async def head(call: Call) -> Response:
     """``GET /api/log/head``: what to keep beside a backup, so that a cut tail is found."""
     newest = await call.service.store.read_head()
     return respond(encode(HeadAnswer(newest.position, newest.chain.hex(), newest.epoch)))
 
 
-async def revoke(call: Call) -> web.Response:
+async def revoke(call: Call) -> Response:
     """``POST /api/operator/revoke``: a subject's tokens count no more, or one token; their streams end."""
     body = await call.body(bodies.RevokeBody)
     call.noted["reason"] = body.reason[: call.service.settings.message_characters_max]
@@ -96,13 +97,13 @@ def _revocation(body: bodies.RevokeBody, *, reason_characters_max: int) -> Revoc
     return Revocation(body.subject or name_of_token(str(body.token_id)), body.reason, issued_before)
 
 
-async def healthz(call: Call) -> web.Response:
+async def healthz(call: Call) -> Response:
     """``GET /healthz``: the process answers."""
     del call
     return respond(b'{"status":"alive"}')
 
 
-async def readyz(call: Call) -> web.Response:
+async def readyz(call: Call) -> Response:
     """``GET /readyz``: commands are taken and can be written, and nothing is known to be wrong."""
     if call.service.ledger.stopping or call.service.streams.draining:
         raise Draining
@@ -130,7 +131,7 @@ def _check_sound(call: Call) -> None:
         raise Unsound(f"the doctor finds fault with {', '.join(sorted({one.check for one in findings}))}")
 
 
-async def metrics(call: Call) -> web.Response:
+async def metrics(call: Call) -> Response:
     """``GET /metrics``: for Prometheus; for viewers and operators, unless a setting opens it."""
     service = call.service
     if not service.settings.metrics_open:

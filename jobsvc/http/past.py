@@ -26,11 +26,10 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from typing import TypeVar
 
-    from aiohttp import web
-
     from jobsvc.domain.job import Job
     from jobsvc.domain.words import JobId
     from jobsvc.http.call import Call
+    from jobsvc.http.reply import Response
     from jobsvc.operate.aside import Progress
     from jobsvc.operate.bisecting import Bisected
     from jobsvc.operate.differing import Difference
@@ -102,7 +101,7 @@ async def active_as_of(
     return await _aside(call, look)
 
 
-async def explain(call: Call, job: Job) -> web.Response:
+async def explain(call: Call, job: Job) -> Response:
     """
     The explanation of *job*, which the caller may see, as of ``as_of``.
 
@@ -119,7 +118,7 @@ async def explain(call: Call, job: Job) -> web.Response:
 # Operators
 
 
-async def state_at(call: Call) -> web.Response:
+async def state_at(call: Call) -> Response:
     """``GET /api/operator/state-at``: a job, or all active ones, as of a position or a time."""
     position = await position_asked(call, "at")
     job_id = _job_asked(call)
@@ -134,7 +133,7 @@ async def state_at(call: Call) -> web.Response:
     return respond(encode(StateAtAnswer(position, [job_resource(job, brief=True) for job in jobs[:limit]], following)))
 
 
-async def diff(call: Call) -> web.Response:
+async def diff(call: Call) -> Response:
     """``GET /api/operator/diff``: what changed between two places, a page at a time."""
     since = await position_asked(call, "since", default=0)
     until = await position_asked(call, "until")
@@ -156,7 +155,7 @@ async def diff(call: Call) -> web.Response:
     return respond(encode(Differences(since, until, found[:limit], following)))
 
 
-async def search(call: Call) -> web.Response:
+async def search(call: Call) -> Response:
     """``GET /api/operator/bisect``: which event made it so."""
     job_id = _job_asked(call)
     try:
@@ -175,7 +174,7 @@ async def search(call: Call) -> web.Response:
     return respond(encode(await _aside(call, look)))
 
 
-async def urls(call: Call) -> web.Response:
+async def urls(call: Call) -> Response:
     """``GET /api/operator/explain``: whether two URLs are the same work, and by which rule."""
     asked, kind = call.request.query.getall("url", []), call.query("kind")
     if len(asked) != 2:  # noqa: PLR2004  # two to compare

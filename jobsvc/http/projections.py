@@ -18,13 +18,12 @@ from jobsvc.resource import encode
 from jobsvc.telemetry import log
 
 if TYPE_CHECKING:
-    from aiohttp import web
-
     from jobsvc.http.call import Call
+    from jobsvc.http.reply import Response
     from projections.runner import Standing as RunnerStanding
 
 
-async def projections(call: Call) -> web.Response:
+async def projections(call: Call) -> Response:
     """``GET /api/projections``: how far each view is, and what is wrong with it."""
     position = call.service.ledger.memory.position
     inline = [Standing(one.name, one.version, inline=True, position=position, lag=0) for one in INLINE]
@@ -32,7 +31,7 @@ async def projections(call: Call) -> web.Response:
     return respond(encode(ProjectionsAnswer([*inline, *catching_up], position)))
 
 
-async def rebuild_projection(call: Call) -> web.Response:
+async def rebuild_projection(call: Call) -> Response:
     """``POST /api/projections/{name}/rebuild``: the view anew, swapped in while the service goes on."""
     name, service = call.named, call.service
     call.reason((await call.body(bodies.RebuildBody)).reason)
@@ -47,7 +46,7 @@ async def rebuild_projection(call: Call) -> web.Response:
     return respond(encode(rebuilt))
 
 
-async def settle_parked(call: Call) -> web.Response:
+async def settle_parked(call: Call) -> Response:
     """``POST /api/projections/{name}/parked``: a parked job is tried again, with or without the event it waits at."""
     name = _known(call).name
     body = await call.body(bodies.ParkedBody)

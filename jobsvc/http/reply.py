@@ -1,9 +1,9 @@
 """
-The reply: a JSON answer whose head is made of bytes that are the same for all, and written with its body in one go.
+The reply: JSON that nobody may keep, with a head made of bytes that are the same for all, written in one go.
 
 aiohttp's own answer fills a dict of headers for each and reads it out again; here only what differs is written
 (docs/decisions/0007-lean-paths.md has the figures). Where anything about a request is unusual (an old version, a
-connection that is to be closed, no body wanted, a cookie to be set), aiohttp answers it as ever.
+connection that is to be closed, no body wanted), aiohttp answers it as ever.
 What must never live here: a header's value that a caller chose and nobody checked.
 """
 
@@ -18,69 +18,69 @@ from typing import TYPE_CHECKING, Final, cast
 from aiohttp import HttpVersion11, web
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from aiohttp.abc import AbstractStreamWriter
-
-    from jobsvc.http.server import Request
+    from jobsvc.http.request import Request
 
 JSON_HEADERS: Final = {"Content-Type": "application/json", "Cache-Control": "no-store"}
 
 
-class Reply(web.Response):
-    """*content*, which is JSON and not empty, as an answer that nobody may keep."""
+class Reply:
+    """
+    An answer with a body of JSON. To aiohttp's connection loop it is a response like its own.
 
-    def __init__(self, content: bytes, *, status: int, further: Mapping[str, str]) -> None:
+    Attributes:
+        status: One that has a body.
+        headers: Besides those that every reply has; values of ours.
+        prepared: True once it has been written, or its head by aiohttp.
+        keep_alive: Another request may follow on the connection.
+    """
+
+    __slots__ = ("_content", "_written_by_aiohttp", "headers", "keep_alive", "prepared", "status")
+
+    def __init__(self, content: bytes, status: int, headers: dict[str, str]) -> None:
         """
         Nothing is written yet.
-
-        Args:
-            content: The body.
-            status: One that has a body.
-            further: Headers besides those that every reply has; values of ours.
         """
-        super().__init__(body=content, status=status, headers=JSON_HEADERS | dict(further) if further else JSON_HEADERS)
         self._content = content
-        self._is_written = False
+        self._written_by_aiohttp: web.Response | None = None
+        self.status = status
+        self.headers = headers
+        self.prepared = False
+        self.keep_alive = True
 
-    @property
-    def prepared(self) -> bool:
-        """True once the head has been written."""
-        return self._is_written or super().prepared
+    def whole(self, request: Request) -> bytes:
+        """Head and body as they go over the wire, of which this is to be the only time."""
+        self.prepared = True
+        head = _begun(self.status, int(time.time()))
+        for name, value in self.headers.items():
+            head += f"{name}: {value}\r\n"
+        content = self._content
+        return b"%bContent-Length: %d\r\n%b\r\n%b" % (head.encode("latin-1"), len(content), request.told, content)
 
-    @property
-    def keep_alive(self) -> bool | None:
-        """True if another request may follow on the connection."""
-        return True if self._is_written else super().keep_alive
-
-    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+    async def prepare(self, request: web.BaseRequest) -> None:
         """Head and body have been handed to the connection, or the head alone as aiohttp makes it."""
-        if self._is_written:
-            return None
-        if self._is_unusual(request):
-            return await super().prepare(request)
-        head = [_begun(self.status, int(time.time()))]
-        head += [f"{name}: {value}\r\n" for name, value in self.headers.items()]
-        head.append(f"Content-Length: {len(self._content)}\r\n")
-        told = cast("Request", request).told
-        await request.writer.write(b"%b%b\r\n%b" % ("".join(head).encode("latin-1"), told, self._content))
-        self._is_written = True
-        await request.writer.drain()
-        return None
+        if self.prepared:
+            return
+        if not request.keep_alive or request.version != HttpVersion11 or request.method == "HEAD":
+            self.prepared = True
+            other = web.Response(body=self._content, status=self.status, headers=JSON_HEADERS | self.headers)
+            self._written_by_aiohttp = other
+            await other.prepare(request)
+            self.keep_alive = bool(other.keep_alive)
+            return
+        await request.writer.write(self.whole(cast("Request", request)))
 
-    def _is_unusual(self, request: web.BaseRequest) -> bool:
-        """True if the head is not to be the one that it nearly always is."""
-        # None while nobody has said whether another request may follow.
-        is_last = super().keep_alive is False or not request.keep_alive
-        return is_last or bool(self._cookies) or request.version != HttpVersion11 or request.method == "HEAD"
-
-    async def write_eof(self, data: bytes = b"") -> None:
-        """All of it has been handed to the connection."""
-        if not self._is_written:
-            await super().write_eof(data)
+    async def write_eof(self) -> None:
+        """All of it has been handed to the connection, and no more of it waits there than may."""
+        if self._written_by_aiohttp is not None:
+            await self._written_by_aiohttp.write_eof()
 
 
 @lru_cache(maxsize=16)
 def _begun(status: int, now_s: int) -> str:
-    """The first line and the date, which are the same for a second."""
-    return f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nDate: {formatdate(now_s, usegmt=True)}\r\n"
+    """The lines of a head that are the same for a second."""
+    always = "".join(f"{name}: {value}\r\n" for name, value in JSON_HEADERS.items())
+    return f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nDate: {formatdate(now_s, usegmt=True)}\r\n{always}"
+
+
+Response = Reply | web.StreamResponse
+"""What a handler may answer."""

@@ -28,10 +28,9 @@ from jobsvc.http import (
 from jobsvc.http.edge import Route
 
 if TYPE_CHECKING:
-    from aiohttp import web
-
     from jobsvc.domain.words import Role
     from jobsvc.http.call import Call
+    from jobsvc.http.reply import Response
 
 _OWNERS: Final[frozenset[Role]] = frozenset({"guest", "user", "service", "operator"})
 _USERS: Final[frozenset[Role]] = frozenset({"user", "service", "operator"})
@@ -40,15 +39,15 @@ _WORKERS: Final[frozenset[Role]] = frozenset({"worker", "operator"})
 _OPERATORS: Final[frozenset[Role]] = frozenset({"operator"})
 
 
-async def _stream(call: Call) -> web.StreamResponse:
+async def _stream(call: Call) -> Response:
     return await call.service.streams.of_caller(call)
 
 
-async def _document(call: Call) -> web.Response:
+async def _document(call: Call) -> Response:
     return await reference.answer_json(call, ROUTES)
 
 
-async def _reference(call: Call) -> web.Response:
+async def _reference(call: Call) -> Response:
     return await reference.answer_page(call, ROUTES)
 
 

@@ -17,7 +17,10 @@ from aiohttp.http_exceptions import BadHttpMethod, InvalidHeader, LineTooLong, T
 
 from jobsvc.domain.errors import StoreBusy
 from jobsvc.http.edge import new_request_id
+from jobsvc.http.fast_path import HEAD_LINE_BYTES_MAX, FastPath
 from jobsvc.http.problems import CONTENT_TYPE, InternalFault, Malformed, problem, problem_response
+from jobsvc.http.reply import Reply
+from jobsvc.http.request import Request
 from jobsvc.resource import encode
 from jobsvc.telemetry import log, log_failure
 
@@ -26,14 +29,10 @@ if TYPE_CHECKING:
 
     from jobsvc.domain.errors import JobsvcError
     from jobsvc.http.browsers import Browsers
+    from jobsvc.http.reply import Response
     from jobsvc.http.service import Service
 
-_HEAD_LINE_BYTES_MAX: Final = 65_536
-"""
-The longest request line and header field. Far longer than any of ours, so that a stream's caller is told of a cursor
-that is none where it listens, in band, and not by a plain 400 that an EventSource cannot read.
-"""
-
+_TRIED_S: Final = 2.0
 _FILES_SPARED: Final = 100
 """Open files that are no connections: the store's, the log's, and some to spare."""
 
@@ -41,22 +40,38 @@ _FILES_SPARED: Final = 100
 class Server(web.Server):
     """What aiohttp's runner runs: one protocol for each connection."""
 
-    def __init__(self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], service: Service) -> None:
+    def __init__(
+        self,
+        handler: Callable[[Request], Awaitable[Response]],
+        service: Service,
+        *,
+        fast: bool = False,
+    ) -> None:
         """
         Nobody is connected.
 
         Args:
             handler: Answers every request that can be read.
             service: Its settings bound the connections, its origins adorn the answers.
+            fast: Connections begin on the fast path, and leave it when they have to.
         """
         # A caller that goes away cancels its handler: a waiting claim or stream is gone at once. Commands go on.
-        super().__init__(handler, request_factory=self._request, handler_cancellation=True)
+        # What aiohttp hands on is what the factory made, and of an answer it asks no more than a Reply has.
+        super().__init__(cast("Any", handler), request_factory=self._request, handler_cancellation=True)
+        self.answer = handler
         self.service = service
         self.connected = 0
         self.connections_max = min(service.settings.connections_max, max(1, files_max() - _FILES_SPARED))
+        self.on_fast_path: set[FastPath] = set()
+        self._fast = fast
 
-    def __call__(self) -> Protocol:
+    def __call__(self) -> web.RequestHandler:
         """The protocol of a new connection."""
+        # Typed as what aiohttp's sites call for; they hand it to the event loop, and that asks for a Protocol.
+        return cast("web.RequestHandler", FastPath(self)) if self._fast else self.protocol()
+
+    def protocol(self) -> Protocol:
+        """What reads whatever a connection may bring."""
         return Protocol(
             self,
             loop=asyncio.get_running_loop(),
@@ -64,28 +79,62 @@ class Server(web.Server):
             # Bodies come as they are: unpacking what a stranger packed costs more than it saves.
             auto_decompress=False,
             keepalive_timeout=self.service.settings.connection_idle_s,
-            max_line_size=_HEAD_LINE_BYTES_MAX,
-            max_field_size=_HEAD_LINE_BYTES_MAX,
+            max_line_size=HEAD_LINE_BYTES_MAX,
+            max_field_size=HEAD_LINE_BYTES_MAX,
         )
+
+    def admit(self, transport: asyncio.BaseTransport) -> bool:
+        """True if the connection is counted from now on; one too many is told so, before it has cost a task."""
+        if self.connected + self.service.streams.freed >= self.connections_max:
+            cast("asyncio.Transport", transport).write(_full(self.service.browsers))
+            transport.close()
+            return False
+        _cut_if_unread(transport, self.service.settings.stream_stall_s)
+        self.connected += 1
+        self.service.metrics.connections_open.inc()
+        return True
+
+    def release(self) -> None:
+        """One that was admitted is counted no more."""
+        self.connected -= 1
+        self.service.metrics.connections_open.dec()
+
+    def pre_shutdown(self) -> None:
+        """Each connection ends with the answer that is under way on it."""
+        super().pre_shutdown()
+        for connection in tuple(self.on_fast_path):
+            connection.close()
+
+    async def shutdown(self, timeout: float | None = None) -> None:  # noqa: ASYNC109  # aiohttp's
+        """Every connection has ended; an answer under way had *timeout* seconds."""
+        await asyncio.gather(
+            super().shutdown(timeout), *(connection.end(timeout) for connection in tuple(self.on_fast_path))
+        )
+
+    def failed(
+        self, request: web.BaseRequest, fault: BaseException | None, unreadable: Malformed | None = None
+    ) -> web.StreamResponse:
+        """
+        The last answer of a connection: that what came was malformed, or else that we failed, which the log tells too.
+
+        Raises:
+            ConnectionResetError: An answer was begun and no other can follow, or nobody is there for one.
+        """
+        if request.writer.output_size > 0 or isinstance(fault, ConnectionError):
+            raise ConnectionResetError
+        request_id = new_request_id()
+        error: JobsvcError = unreadable or InternalFault()
+        if unreadable is not None:
+            log("request.refused", code=error.code, request_id=request_id)
+        else:
+            log_failure("request.failed", fault or error, request_id=request_id, method=request.method)
+        self.service.metrics.refusals.labels(error.code).inc()
+        response = problem_response(error, instance=request.path, request_id=request_id)
+        response.force_close()
+        return response
 
     def _request(self, *parts: Any) -> web.BaseRequest:  # noqa: ANN401  # message, payload, protocol, writer, task
         return Request(*parts, asyncio.get_running_loop(), service=self.service)
-
-
-class Request(web.BaseRequest):
-    """A request whose answer is adorned, whoever makes it: a handler, a stream, the edge, or aiohttp itself."""
-
-    def __init__(self, *parts: Any, service: Service) -> None:  # noqa: ANN401  # as above, and the loop
-        super().__init__(*parts, client_max_size=service.settings.body_bytes_max)
-        self._browsers = service.browsers
-
-    @property
-    def told(self) -> bytes:
-        """What its answer tells a browser, as the lines of a head."""
-        return self._browsers.lines(self)
-
-    async def _prepare_hook(self, response: web.StreamResponse) -> None:
-        self._browsers.adorn(self, response)
 
 
 class Protocol(web.RequestHandler):
@@ -99,15 +148,10 @@ class Protocol(web.RequestHandler):
         self._counted = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The connection is counted; one too many is told so, and closed before it has cost a task."""
-        if self._server.connected + self._server.service.streams.freed >= self._server.connections_max:
+        """The connection is counted, and read if it is not one too many."""
+        if not self._server.admit(transport):
             self.close()
-            cast("asyncio.Transport", transport).write(_full(self._server.service.browsers))
-            transport.close()
             return
-        _cut_if_unread(transport, self._server.service.settings.stream_stall_s)
-        self._server.connected += 1
-        self._server.service.metrics.connections_open.inc()
         self._counted = True
         super().connection_made(transport)
 
@@ -115,8 +159,7 @@ class Protocol(web.RequestHandler):
         """The connection is counted no more."""
         if self._counted:
             self._counted = False
-            self._server.connected -= 1
-            self._server.service.metrics.connections_open.dec()
+            self._server.release()
             super().connection_lost(exc)
 
     def handle_error(
@@ -128,21 +171,8 @@ class Protocol(web.RequestHandler):
     ) -> web.StreamResponse:
         """What could not be read is malformed; anything else that gets here is a fault of ours, and logged."""
         del message
-        if request.writer.output_size > 0 or isinstance(exc, ConnectionError):
-            # As aiohttp has it: an answer was begun, and no other can follow. Or nobody is there for one.
-            raise ConnectionResetError
-        request_id = new_request_id()
-        error: JobsvcError
-        if status == _UNREADABLE:
-            error = Malformed(_said_of(exc))
-            log("request.refused", code=error.code, request_id=request_id)
-        else:
-            error = InternalFault()
-            log_failure("request.failed", exc or error, request_id=request_id, method=request.method)
-        self._server.service.metrics.refusals.labels(error.code).inc()
-        response = problem_response(error, instance=request.path, request_id=request_id)
-        response.force_close()
-        return response
+        unreadable = Malformed(_said_of(exc)) if status == _UNREADABLE else None
+        return self._server.failed(request, exc, unreadable)
 
 
 _UNREADABLE: Final = 400
@@ -153,7 +183,7 @@ def _said_of(fault: BaseException | None) -> str:
     """What was wrong, in our words: aiohttp's repeat what was sent."""
     match fault:
         case LineTooLong():
-            return f"the request line and each header have at most {_HEAD_LINE_BYTES_MAX} bytes"
+            return f"the request line and each header have at most {HEAD_LINE_BYTES_MAX} bytes"
         case BadHttpMethod():
             return "the request line has no method that is one"
         case InvalidHeader():
@@ -164,14 +194,49 @@ def _said_of(fault: BaseException | None) -> str:
             return "the request is not HTTP as it should be"
 
 
+async def fast_path_works(service: Service) -> bool:
+    """True if it does, with this aiohttp and this event loop: tried on a pair of sockets, in a millisecond."""
+    try:
+        async with asyncio.timeout(_TRIED_S):
+            return await _try_fast_path(service)
+    except Exception:  # noqa: BLE001  # whatever goes wrong, it does not work
+        return False
+
+
+async def _try_fast_path(service: Service) -> bool:
+    """Two requests on one connection, the second in pieces: both are answered with their bodies, on the fast path."""
+
+    async def echo(request: Request) -> Response:
+        return Reply(request.whole or b"", 200, {})
+
+    server = Server(echo, service, fast=True)
+    ours, theirs = socket.socketpair()
+    await asyncio.get_running_loop().create_connection(server, sock=ours)
+    reader, writer = await asyncio.open_connection(sock=theirs)
+    try:
+        writer.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n1,")
+        await reader.readuntil(b"\r\n\r\n")
+        heard = await reader.readexactly(2)
+        writer.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n")
+        await asyncio.sleep(0)
+        writer.write(b"2")
+        await reader.readuntil(b"\r\n\r\n")
+        heard += await reader.readexactly(1)
+        return heard == b"1,2" and len(server.on_fast_path) == 1
+    finally:
+        writer.close()
+        await server.shutdown(0)
+
+
 def _cut_if_unread(transport: asyncio.BaseTransport, stall_s: float) -> None:
     """
     The kernel ends the connection if what waits for its peer is not read for long: an answer is in memory until it is.
 
     Twice the stall time, so that a stream, which watches by itself, can count and say that it was cut.
     """
-    if hasattr(socket, "TCP_USER_TIMEOUT"):
-        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(2_000 * stall_s))
+    own = transport.get_extra_info("socket")
+    if hasattr(socket, "TCP_USER_TIMEOUT") and own.family != socket.AF_UNIX:
+        own.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(2_000 * stall_s))
 
 
 def files_max() -> int:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, cast
 
+from aiohttp import web
 from msgspec import structs
 
 from jobsvc.domain.errors import InvalidCommand, Rejected
@@ -15,21 +16,21 @@ from jobsvc.http import bodies
 from jobsvc.http.call import respond
 from jobsvc.http.limits import ALL_ADDRESSES, network_of
 from jobsvc.http.problems import Unauthenticated
+from jobsvc.http.reply import JSON_HEADERS
 from jobsvc.http.shapes import ClaimedAnswer, LinkAnswer, SessionAnswer, TicketAnswer
 from jobsvc.resource import encode
 from jobsvc.takeovers import TakeOver
 
 if TYPE_CHECKING:
-    from aiohttp import web
-
     from jobsvc.domain.words import Role
     from jobsvc.http.call import Call
+    from jobsvc.http.reply import Response
     from jobsvc.tokens import Bearer
 
 _LINK_TTL_S: Final = 12 * 3600.0
 
 
-async def guest(call: Call) -> web.Response:
+async def guest(call: Call) -> Response:
     """``POST /api/sessions/guest``: a new guest, or the same one again for who proves to be one."""
     service, request = call.service, call.request
     origins = service.identity.origins
@@ -44,7 +45,9 @@ async def guest(call: Call) -> web.Response:
         service.limits.guests.count(ALL_ADDRESSES)
         owner, token, expires_at = service.identity.make_guest(service.ledger.new_id())
         status = 201
-    response = respond(encode(SessionAnswer(owner, token, rfc3339(expires_at))), status=status)
+    response = web.Response(
+        body=encode(SessionAnswer(owner, token, rfc3339(expires_at))), status=status, headers=JSON_HEADERS
+    )
     max_age_s = max(0, (expires_at - service.clock.now()) // SECOND_US)
     # Path is / and there is no Domain, without which a browser would not take the name with __Host- (RFC 6265bis).
     name, secure = origins.cookie_name(request), origins.is_secure(request)
@@ -69,7 +72,7 @@ async def _known_guest(call: Call) -> tuple[str, str, int] | None:
     return bearer.principal.subject, credential.text.strip(), bearer.expires_at
 
 
-async def claim(call: Call) -> web.Response:
+async def claim(call: Call) -> Response:
     """
     ``POST /api/sessions/claim``: what a guest has is the user's, and the guest is no more.
 
@@ -86,7 +89,7 @@ async def claim(call: Call) -> web.Response:
     spent_until = service.revocations.keep_until()
     taken = await service.ledger.take_over(TakeOver(who, guest, who.owner, spent_until, call.request_id))
     handed = await service.handovers.wait(guest, service.settings.handover_wait_max_s)
-    response = respond(encode(ClaimedAnswer(taken.moved + handed, taken.merged)))
+    response = web.Response(body=encode(ClaimedAnswer(taken.moved + handed, taken.merged)), headers=JSON_HEADERS)
     origins = service.identity.origins
     name = origins.cookie_name(call.request)
     if call.request.cookies.get(name) == body.guest_token:
@@ -95,7 +98,7 @@ async def claim(call: Call) -> web.Response:
     return response
 
 
-async def link(call: Call) -> web.Response:
+async def link(call: Call) -> Response:
     """``POST /api/sessions/link``: an operator's token for the code that ``serve`` printed, once."""
     body = await call.body(bodies.LinkBody)
     bearer = call.service.identity.links.spend(body.code)
@@ -106,7 +109,7 @@ async def link(call: Call) -> web.Response:
     return respond(encode(LinkAnswer(token)), status=201)
 
 
-async def ticket(call: Call) -> web.Response:
+async def ticket(call: Call) -> Response:
     """
     ``POST /api/stream/tickets``: opens a stream once, for an EventSource that can send no header.
 

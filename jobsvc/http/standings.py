@@ -14,10 +14,9 @@ from jobsvc.http.shapes import OpenStream, StreamsAnswer
 from jobsvc.resource import encode
 
 if TYPE_CHECKING:
-    from aiohttp import web
-
     from jobsvc.http.call import Call
     from jobsvc.http.connection import Connection
+    from jobsvc.http.reply import Response
     from jobsvc.http.service import Service
 
 _LISTED_MAX: Final = 1_000
@@ -25,7 +24,7 @@ WALKED_AT_ONCE: Final = 1_000
 """How many streams are looked at before others get a turn: a millisecond, at most."""
 
 
-async def streams(call: Call) -> web.Response:
+async def streams(call: Call) -> Response:
     """``GET /api/streams``: how the open streams stand."""
     limit = call.whole_number("limit", default=100, least=0, most=_LISTED_MAX)
     return respond(encode(await standings(call.service, limit=limit)))

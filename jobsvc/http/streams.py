@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from jobsvc.feed import Feed
     from jobsvc.framing import Form
     from jobsvc.http.call import Call
+    from jobsvc.http.reply import Response
     from jobsvc.http.revocations import Revocation, Revocations
     from jobsvc.http.sink import Sink
     from jobsvc.http.wire import HandOver
@@ -122,13 +123,13 @@ class Streams:
 
     # Who comes
 
-    async def of_caller(self, call: Call) -> web.StreamResponse:
+    async def of_caller(self, call: Call) -> Response:
         """``GET /api/stream``: everything that the caller may see; never ends by itself."""
         who = self._who(call)
         scope = Scope(owner=who.owner, kinds=self._kinds(call), job_ids=await self._jobs(call, who))
         return await self._serve(call, scope, single=None)
 
-    async def of_job(self, call: Call, job: Job) -> web.StreamResponse:
+    async def of_job(self, call: Call, job: Job) -> Response:
         """``GET /api/jobs/{id}/events`` as a stream: of this job only; ends with the job."""
         who = self._who(call)
         scope = Scope(owner=who.owner, job_ids=frozenset({job.id}), ends=True)
@@ -163,7 +164,7 @@ class Streams:
 
     # Serving
 
-    async def _serve(self, call: Call, scope: Scope, *, single: str | None) -> web.StreamResponse:
+    async def _serve(self, call: Call, scope: Scope, *, single: str | None) -> Response:
         wait_s = call.seconds("wait_s", most=self._settings.read_wait_max_s)
         if wait_s is not None:
             return await self._long_poll(call, scope, single, wait_s)
@@ -209,7 +210,7 @@ class Streams:
             bearer=call.bearer,
         )
 
-    async def _long_poll(self, call: Call, scope: Scope, single: str | None, wait_s: float) -> web.Response:
+    async def _long_poll(self, call: Call, scope: Scope, single: str | None, wait_s: float) -> Response:
         """The frames that are due within *wait_s*, at once if any is but hello, ready and hb."""
         poll = LongPoll(bytes_max=self._settings.snapshot_part_bytes_max)
         job = None if single is None else await self._ledger.read_job(single)

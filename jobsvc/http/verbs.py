@@ -22,9 +22,8 @@ from jobsvc.operate.verify import report, saved_head
 from jobsvc.operate.verify import verify as check
 
 if TYPE_CHECKING:
-    from aiohttp import web
-
     from jobsvc.http.call import Call
+    from jobsvc.http.reply import Response
     from jobsvc.operate.aside import Progress
     from jobsvc.operate.backup import Copied
     from jobsvc.operate.doctor import DoctorReport
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from jobsvc.store.sqlite import SqliteStore
 
 
-async def verify(call: Call) -> web.StreamResponse:
+async def verify(call: Call) -> Response:
     """``POST /api/operator/verify``: whether the log is whole, and every view what its replay makes."""
     body: bodies.VerifyBody = await act_body(call, bodies.VerifyBody)
     against = None if body.against is None else saved_head(body.against)
@@ -45,7 +44,7 @@ async def verify(call: Call) -> web.StreamResponse:
     return await answer(call, "verify", lambda progress: aside(database, look, progress))
 
 
-async def doctor(call: Call) -> web.StreamResponse:
+async def doctor(call: Call) -> Response:
     """``POST /api/operator/doctor``: what each of the doctor's checks finds."""
     await act_body(call, bodies.ActBody)
     database, now = call.service.settings.database_path, call.service.clock.now()
@@ -57,7 +56,7 @@ async def doctor(call: Call) -> web.StreamResponse:
     return await answer(call, "doctor", lambda progress: aside(database, look, progress))
 
 
-async def backup(call: Call) -> web.StreamResponse:
+async def backup(call: Call) -> Response:
     """``POST /api/operator/backup``: the database as of one moment, in a file beside the service, verified."""
     body: bodies.BackupBody = await act_body(call, bodies.BackupBody)
 
@@ -68,14 +67,14 @@ async def backup(call: Call) -> web.StreamResponse:
     return await answer(call, "backup", lambda progress: aside(database, look, progress))
 
 
-async def archive(call: Call) -> web.StreamResponse:
+async def archive(call: Call) -> Response:
     """``POST /api/operator/archive``: jobs that ended long enough ago lie in segments."""
     body: bodies.ArchiveBody = await act_body(call, bodies.ArchiveBody)
     archiver = call.service.archiver
     return await answer(call, "archive", lambda progress: archiver.look(body.older_than_s, progress=progress))
 
 
-async def erase(call: Call) -> web.StreamResponse:
+async def erase(call: Call) -> Response:
     """``POST /api/operator/erase``: what may have to be forgotten of a job, or of an owner, is gone."""
     body: bodies.EraseBody = await act_body(call, bodies.EraseBody)
     service = call.service

@@ -36,13 +36,14 @@ if TYPE_CHECKING:
     from jobsvc.domain.job import Job
     from jobsvc.domain.words import Micros
     from jobsvc.http.call import Call
+    from jobsvc.http.reply import Response
     from jobsvc.http.service import Service
 
 
 # Claiming
 
 
-async def claim(call: Call) -> web.StreamResponse:
+async def claim(call: Call) -> Response:
     """``POST /api/worker/claim``: jobs, at once or as soon as there are some; 204 if none came in time."""
     body = await call.body(bodies.ClaimBody)
     command = _claim_command(call, body)
@@ -89,7 +90,7 @@ async def _wait(call: Call, command: c.Claim, timeout_s: float) -> None:
         raise
 
 
-async def _hand_over(call: Call, response: web.Response, fresh: Sequence[Job]) -> web.StreamResponse:
+async def _hand_over(call: Call, response: Response, fresh: Sequence[Job]) -> Response:
     """*response* written; if it cannot be, the grants are undone, attempt and losses unchanged."""
     try:
         transport = call.request.transport
@@ -148,32 +149,32 @@ def _grant(service: Service, job: Job, expires_at: Micros | None) -> Grant:
 # Reporting
 
 
-async def heartbeat(call: Call) -> web.Response:
+async def heartbeat(call: Call) -> Response:
     """``POST /api/worker/jobs/{id}/heartbeat``."""
     return await _report(call, bodies.HeartbeatBody)
 
 
-async def progress(call: Call) -> web.Response:
+async def progress(call: Call) -> Response:
     """``POST /api/worker/jobs/{id}/progress``: renews the lease too."""
     return await _report(call, bodies.ProgressBody)
 
 
-async def complete(call: Call) -> web.Response:
+async def complete(call: Call) -> Response:
     """``POST /api/worker/jobs/{id}/complete``."""
     return await _report(call, bodies.CompleteBody)
 
 
-async def fail(call: Call) -> web.Response:
+async def fail(call: Call) -> Response:
     """``POST /api/worker/jobs/{id}/fail``."""
     return await _report(call, bodies.FailBody)
 
 
-async def release(call: Call) -> web.Response:
+async def release(call: Call) -> Response:
     """``POST /api/worker/jobs/{id}/release``."""
     return await _report(call, bodies.ReleaseBody)
 
 
-async def reports(call: Call) -> web.Response:
+async def reports(call: Call) -> Response:
     """``POST /api/worker/reports``: each report on its own, the results in order."""
     items = (await call.body(bodies.ReportsBody)).reports
     results, _ = await decide_each(
@@ -182,7 +183,7 @@ async def reports(call: Call) -> web.Response:
     return respond(encode(ReportsAnswer([_result(call, result) for result in results])))
 
 
-async def _report(call: Call, shape: type[bodies.Body]) -> web.Response:
+async def _report(call: Call, shape: type[bodies.Body]) -> Response:
     command = _command(call, call.named, await call.body(shape))
     answer = await call.service.ledger.execute(command)
     return respond(encode(_reported(call.service, answer)))

@@ -10,13 +10,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from jobsvc.http.call import respond
-from jobsvc.http.server import Server
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from aiohttp import web
 
     from tests.http.conftest import Starter
     from tests.http.world import World
@@ -92,24 +87,3 @@ async def test_on_one_connection_each_answer_ends_where_the_next_begins(world: W
     assert job["id"] in whole[2]
     assert old[2] == whole[2]
     assert f"Content-Length: {len(whole[2].encode())}" in whole[0]
-
-
-async def test_an_answer_that_is_to_be_the_last_on_its_connection_is(world: World) -> None:
-    """
-    Whoever answers may say that nothing follows: the head tells the caller so, and the connection ends.
-    """
-
-    async def answer(_: web.BaseRequest) -> web.StreamResponse:
-        last = respond(b"{}")
-        last.force_close()
-        return last
-
-    server = await asyncio.get_running_loop().create_server(Server(answer, world.service), "127.0.0.1", 0)
-    async with server:
-        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
-        writer.write(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
-        head = await reader.readuntil(b"\r\n\r\n")
-        ended = b"Connection: close\r\n" in head and await reader.read() == b"{}"
-        writer.close()
-
-    assert ended, head

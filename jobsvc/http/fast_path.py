@@ -1,0 +1,306 @@
+"""
+The fast path: requests that came whole, their heads read by aiohttp's parser, answered without its connection loop.
+
+aiohttp's own loop makes a task, a reader, a writer and two futures for each request, and can do whatever HTTP/1 knows.
+Nearly every request is plain: HTTP/1.1, head and body there, nothing behind it. Those are answered here one after the
+other, by one task for each connection. Whatever is otherwise (a body in chunks or late, pipelining, an upgrade, an old
+version, what is no HTTP) is given, with every byte that came, to a protocol of aiohttp's, which has the connection from
+there on: nothing unusual is dealt with twice, and what is malformed is told by one voice. See
+docs/decisions/0014-fast-path.md.
+
+What must never live here: a second way to read HTTP, or anything about what a request means.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
+
+from aiohttp import HttpVersion11, hdrs
+from aiohttp.base_protocol import BaseProtocol
+from aiohttp.http import HttpRequestParser, StreamWriter
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.streams import EMPTY_PAYLOAD
+
+from jobsvc.http.reply import Reply
+from jobsvc.http.request import Request
+
+if TYPE_CHECKING:
+    from aiohttp.http import RawRequestMessage
+
+    from jobsvc.http.server import Server
+
+HEAD_LINE_BYTES_MAX: Final = 65_536
+"""
+The longest request line and header field. Far longer than any of ours, so that a stream's caller is told of a cursor
+that is none where it listens, in band, and not by a plain 400 that an EventSource cannot read.
+"""
+
+_PIECES_BYTES_MAX: Final = 65_536
+"""So much may have come of a request whose rest is still under way: many clients send head and body one by one."""
+
+_PIECES_S: Final = 0.05
+"""How long the rest may be under way before aiohttp waits for it, with its bounds."""
+
+_HEAD_END: Final = b"\r\n\r\n"
+_LONGEST_LENGTH: Final = 12
+
+
+class FastPath(BaseProtocol):
+    """
+    One connection, for as long as all that comes over it is plain.
+
+    Attributes:
+        ssl_context, peername, sockname: What aiohttp's request wants to know of its connection.
+    """
+
+    __slots__ = (
+        "_asked",
+        "_body_at",
+        "_came",
+        "_closing",
+        "_early",
+        "_heads",
+        "_idle_timer",
+        "_idle_until",
+        "_message",
+        "_rest_timer",
+        "_server",
+        "_serving",
+        "_size",
+        "_waiter",
+        "peername",
+        "sockname",
+        "ssl_context",
+    )
+
+    def __init__(self, server: Server) -> None:
+        """Nothing has come."""
+        loop = asyncio.get_running_loop()
+        super().__init__(loop)
+        # It is given whole heads and nothing else, so it need not know of bodies, nor ever waits amid anything.
+        self._heads = HttpRequestParser(
+            self,
+            loop,
+            0,
+            max_line_size=HEAD_LINE_BYTES_MAX,
+            max_field_size=HEAD_LINE_BYTES_MAX,
+            response_with_body=False,
+            auto_decompress=False,
+        )
+        self._server = server
+        self._came = b""
+        """What came of the request that is being read, ..."""
+        self._message: RawRequestMessage | None = None
+        """... its head if that is whole, ..."""
+        self._body_at = self._size = 0
+        """... where its body begins, and how long it is altogether."""
+        self._asked: Request | None = None
+        """The request that is being answered."""
+        self._early = b""
+        """What came meanwhile."""
+        self._serving: asyncio.Task[None] | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._rest_timer: asyncio.TimerHandle | None = None
+        self._idle_timer: asyncio.TimerHandle | None = None
+        self._idle_until = 0.0
+        self._closing = False
+        self.ssl_context: Any = None
+        self.peername: Any = None
+        self.sockname: Any = None
+
+    # The transport's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The connection is counted, and read if it is not one too many."""
+        if not self._server.admit(transport):
+            self._closing = True
+            return
+        super().connection_made(transport)
+        self.ssl_context = transport.get_extra_info("sslcontext")
+        self.peername = transport.get_extra_info("peername")
+        self.sockname = transport.get_extra_info("sockname")
+        self._server.on_fast_path.add(self)
+        self._idle_from_now()
+
+    def data_received(self, data: bytes) -> None:
+        """Once a plain request is whole it is being answered; what is not plain is aiohttp's."""
+        if self.transport is None or self._closing:
+            return
+        if self._asked is not None:
+            self._early += data
+            self.transport.pause_reading()
+            return
+        came = self._came = self._came + data if self._came else data
+        message = self._message or self._head_of(came)
+        if message is None and self._size:
+            self._hand_over()
+        elif message is not None and len(came) == self._size:
+            self._ask(message, came[self._body_at :])
+        elif len(came) > _PIECES_BYTES_MAX or (message is not None and len(came) > self._size):
+            self._hand_over()
+        elif self._rest_timer is None:
+            self._rest_timer = self._loop.call_later(_PIECES_S, self._hand_over)
+
+    def _head_of(self, came: bytes) -> RawRequestMessage | None:
+        """The head of a plain request, once it is whole; None with a size if the request is not plain."""
+        end = came.find(_HEAD_END)
+        if end < 0:
+            return None
+        self._body_at = self._size = end + 4
+        try:
+            messages, upgraded, _ = self._heads.feed_data(came[: end + 4])
+        except HttpProcessingError:
+            return None
+        if len(messages) != 1 or upgraded:
+            return None
+        message: RawRequestMessage = messages[0][0]
+        headers = message.headers
+        length = headers.get(hdrs.CONTENT_LENGTH, "0")
+        if (
+            message.version != HttpVersion11
+            or message.should_close
+            or message.upgrade
+            or message.chunked
+            or hdrs.EXPECT in headers
+            or not (length.isascii() and length.isdigit() and len(length) <= _LONGEST_LENGTH)
+        ):
+            return None
+        self._size += int(length)
+        self._message = message
+        return message
+
+    def pause_reading(self) -> None:
+        """Asked by aiohttp's readers of bodies; here bodies are there."""
+
+    def resume_reading(self, resume_parser: bool = True) -> None:  # noqa: FBT001, FBT002  # aiohttp's
+        """As above."""
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """The client is gone, or a stream has the transport; whoever waits in its name is cancelled."""
+        if self._leave():
+            super().connection_lost(exc)
+
+    # Answering
+
+    def _ask(self, message: RawRequestMessage, body: bytes) -> None:
+        if self._rest_timer is not None:
+            self._rest_timer.cancel()
+            self._rest_timer = None
+        self._came, self._message, self._size = b"", None, 0
+        writer = StreamWriter(self, self._loop)
+        self._asked = Request(
+            message, EMPTY_PAYLOAD, self, writer, None, self._loop, service=self._server.service, whole=body
+        )
+        waiter = self._waiter
+        if waiter is not None:
+            self._waiter = None
+            waiter.set_result(None)
+        elif self._serving is None:
+            self._serving = self._loop.create_task(self._serve(), name="connection")
+
+    async def _serve(self) -> None:
+        """Each request that is asked is answered, until the connection ends or is handed over."""
+        try:
+            while self._asked is not None and await self._answer(self._asked) and not self._closing:
+                self._asked = None
+                self._idle_from_now()
+                if self._early:
+                    self._came, self._early = self._early, b""
+                    self._hand_over()
+                    return
+                self._waiter = self._loop.create_future()
+                await self._waiter
+        finally:
+            # Unless it was handed over, or lost.
+            if self.transport is not None:
+                self.transport.close()
+
+    async def _answer(self, request: Request) -> bool:
+        """True if another request may follow."""
+        try:
+            response = await self._server.answer(request)
+            if type(response) is not Reply or response.prepared or request.method == "HEAD":
+                await response.prepare(request)
+                await response.write_eof()
+                return bool(response.keep_alive)
+            if self.transport is None or self.transport.is_closing():
+                return False
+            self.transport.write(response.whole(request))
+            if self.writing_paused:
+                await request.writer.drain()
+        except ConnectionError:
+            return False
+        except Exception as fault:  # noqa: BLE001  # the caller is told, and the log
+            await self._fail(request, fault)
+            return False
+        return True
+
+    async def _fail(self, request: Request, fault: Exception) -> None:
+        """The caller is told that we failed, if no answer was begun."""
+        with suppress(ConnectionError):
+            response = self._server.failed(request, fault)
+            await response.prepare(request)
+            await response.write_eof()
+
+    # Ends
+
+    def _idle_from_now(self) -> None:
+        """The next request may come within the time of the settings."""
+        idle_s = self._server.service.settings.connection_idle_s
+        self._idle_until = self._loop.time() + idle_s
+        if self._idle_timer is None:
+            self._idle_timer = self._loop.call_at(self._idle_until, self._look_if_idle)
+
+    def _look_if_idle(self) -> None:
+        self._idle_timer = None
+        if self._asked is not None:
+            # Looked at again from its answer on.
+            return
+        if self._loop.time() < self._idle_until:
+            self._idle_timer = self._loop.call_at(self._idle_until, self._look_if_idle)
+        elif self.transport is not None:
+            self.transport.close()
+
+    def _hand_over(self) -> None:
+        """A protocol of aiohttp's has the connection, and reads all that came and was not dealt with."""
+        came, transport = self._came, self.transport
+        if transport is None or not self._leave():
+            return
+        self.transport = None
+        protocol = self._server.protocol()
+        transport.set_protocol(protocol)
+        protocol.connection_made(transport)
+        transport.resume_reading()
+        protocol.data_received(came)
+
+    def _leave(self) -> bool:
+        """Nothing of the connection is kept here; False if that was so before."""
+        if self not in self._server.on_fast_path:
+            return False
+        self._server.on_fast_path.discard(self)
+        self._server.release()
+        self._closing = True
+        for timer in (self._rest_timer, self._idle_timer):
+            if timer is not None:
+                timer.cancel()
+        self._rest_timer = self._idle_timer = None
+        if self._serving is not None and (self._asked is None or self._server.handler_cancellation):
+            self._serving.cancel()
+        return True
+
+    def close(self) -> None:
+        """The connection ends with the answer that is under way."""
+        self._closing = True
+        if self._asked is None and self.transport is not None:
+            self.transport.close()
+
+    async def end(self, patience_s: float | None) -> None:
+        """The connection has ended; an answer under way had so long."""
+        self.close()
+        if self._serving is not None and self._asked is not None:
+            await asyncio.wait([self._serving], timeout=patience_s)
+        if self.transport is not None:
+            self.transport.abort()
+        self.connection_lost(None)
