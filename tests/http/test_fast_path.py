@@ -70,7 +70,7 @@ async def connected(port: int, **options: int) -> AsyncIterator[tuple[asyncio.St
     """
     A connection, aborted in the end.
     """
-    reader, writer = await asyncio.open_connection("127.0.0.1", port, **options)  # type: ignore[arg-type]  # its limit
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, **options)
     try:
         yield reader, writer
     finally:
