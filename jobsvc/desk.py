@@ -8,7 +8,7 @@ again from the active jobs at any time, so a failed commit costs nothing but tha
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import Struct
 
@@ -16,7 +16,7 @@ from jobsvc.answers import Answer, Grants, MarkRequest, recall, remember
 from jobsvc.clock import SteadyClock
 from jobsvc.domain import commands as c
 from jobsvc.domain.decider import decide
-from jobsvc.domain.decisions.decision import Decision, Situation
+from jobsvc.domain.decisions.decision import Situation
 from jobsvc.domain.errors import (
     IdempotencyKeyReused,
     JobActive,
@@ -29,6 +29,7 @@ from jobsvc.domain.events import Created, NewEvent, Progressed, Started
 from jobsvc.domain.moments import SECOND_US
 from jobsvc.held_progress import HeldProgress
 from jobsvc.leases import Leases
+from jobsvc.memory import Stage
 from jobsvc.needs import dedup_key, needs_of, report_key
 from jobsvc.ready import ReadyLine
 from jobsvc.shares import GUEST
@@ -36,15 +37,15 @@ from jobsvc.takeovers import HandOver, TakeOver, hand_over, holder_under, take_o
 from jobsvc.work import Flush, Remember, Several, Undo
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from jobsvc.answers import Result
     from jobsvc.clock import Clock
     from jobsvc.domain.job import Job
     from jobsvc.domain.words import JobId, Micros
     from jobsvc.leases import Lease
-    from jobsvc.memory import Memory, Stage
-    from jobsvc.store.seam import Needs
+    from jobsvc.memory import Memory
+    from jobsvc.store.seam import Found, Needs
     from jobsvc.work import Work
 
 
@@ -93,8 +94,18 @@ class Desk:
         self._awake_since: Micros = self._steady.now()
         self._now: Micros = self._awake_since
         self._elapsed = clock.elapsed()
-        """When the work at hand is decided, on both clocks: one moment for all the commands of one request."""
+        """When the batch at hand is decided, on both clocks: one moment for all of it."""
         self.leases = Leases()
+        self._situations: Final[Mapping[type[c.JobCommand], Callable[[Any, Stage], Situation]]] = {
+            c.Create: self._situation_of_create,
+            c.Retry: self._situation_of_retry,
+            c.Merge: self._situation_of_merge,
+            c.ChangeOwner: self._situation_of_change,
+            c.Complete: self._situation_of_report,
+            c.Fail: self._situation_of_report,
+            c.Release: self._situation_of_report,
+        }
+        """By the command's type, what its decision may depend on; any other depends on the job that it names."""
 
     def reset(self) -> None:
         """The lines are what the committed jobs say; every lease has its whole length again."""
@@ -143,16 +154,22 @@ class Desk:
         self._leases_before.clear()
         return needs_of(works, self._memory)
 
+    def stage(self, found: Found) -> Stage:
+        """What the batch will have done, nothing yet; it is decided on what was *found*, all of it at this moment."""
+        stage = Stage(self._memory, found)
+        self._now, self._elapsed = max(self._steady.now(), stage.last_at), self._clock.elapsed()
+        return stage
+
     def work(self, work: Work, mark: MarkRequest | None, stage: Stage) -> object:
         """
         What the caller will be told once *stage* is committed: a Result, a list of them, Grants, or Again.
 
         An exception that is not a Rejected is a fault of ours and comes out; nothing of the command is staged then.
         """
-        self._now, self._elapsed = max(self._steady.now(), stage.last_at), self._clock.elapsed()
-        known = None if mark is None else stage.mark(mark.mark_key)
-        if mark is not None and known is not None and known.expires_at > self._clock.now():
-            return recall(known) if known.digest == mark.digest else IdempotencyKeyReused()
+        if mark is not None:
+            known = stage.mark(mark.mark_key)
+            if known is not None and known.expires_at > self._clock.now():
+                return recall(known) if known.digest == mark.digest else IdempotencyKeyReused()
         match work:
             case c.Create():
                 return self._alone(work, mark, stage)
@@ -172,44 +189,42 @@ class Desk:
                 return [self._one(command, stage) for command in work.commands if not self._arrived(command)]
             case Several():
                 results = [one if isinstance(one, Rejected) else self._one(one, stage) for one in work.commands]
-                self._remember(mark, results, stage)
+                if mark is not None:
+                    self._remember(mark, results, stage)
                 return results
             case _:
                 return self._alone(work, mark, stage)
 
     def _alone(self, command: c.JobCommand, mark: MarkRequest | None, stage: Stage) -> Result:
         result = self._one(command, stage)
-        if isinstance(result, Answer):
+        if mark is not None and isinstance(result, Answer):
             self._remember(mark, [result], stage)
         return result
 
-    def _remember(self, mark: MarkRequest | None, results: Sequence[Result], stage: Stage) -> None:
-        if mark is not None:
-            expires_at = self._clock.now() + self._limits.idempotency_ttl_us
-            stage.remember(remember(mark, results, expires_at))
+    def _remember(self, mark: MarkRequest, results: Sequence[Result], stage: Stage) -> None:
+        expires_at = self._clock.now() + self._limits.idempotency_ttl_us
+        stage.remember(remember(mark, results, expires_at))
 
     def _one(self, command: c.JobCommand, stage: Stage) -> Result:
-        situation = self._situation(command, stage)
+        situation = self._situations.get(type(command), self._situation_of_job)(command, stage)
         try:
             decision = decide(command, situation)
-            self._check_bounds(decision, stage)
+            if decision.outcome == "created":
+                self._check_bounds(decision.events, stage)
         except Rejected as refusal:
             return refusal
-        self._stage(decision.events, situation.now, stage)
-        self._renew(command, decision)
+        self._stage(decision.events, stage)
+        renewed = decision.outcome == "renewed"
+        if renewed:
+            self.leases.renew(decision.job_id, elapsed=self._elapsed)
         if decision.refusal is not None:
             return self._refused_now(decision.refusal, decision.job_id, stage)
         job = decision.job or stage.job(decision.job_id)
         if job is None:
             message = f"decided on job {decision.job_id}, which is nowhere"
             raise LookupError(message)
-        return Answer(
-            decision.outcome,
-            job,
-            stage.position,
-            lease_expires_at=self._lease_end(job.id) if decision.outcome == "renewed" else None,
-            input_differs=decision.input_differs,
-        )
+        lease_expires_at = self._lease_end(job.id) if renewed else None
+        return Answer(decision.outcome, job, stage.position, lease_expires_at, decision.input_differs)
 
     def _lease_end(self, job_id: JobId) -> Micros | None:
         """When the lease runs out as it stands in this turn: a later command of the batch may end it."""
@@ -221,33 +236,13 @@ class Desk:
         refusal.job = stage.job(job_id)
         return refusal
 
-    def _situation(self, command: c.JobCommand, stage: Stage) -> Situation:
-        """What the decision on *command* may depend on, as staged."""
-        now = self._now
-        # The commonest first: each case that is asked costs.
-        match command:
-            case c.Start() | c.Complete():
-                return self._situation_of_job(command, stage, now)
-            case c.Create():
-                return self._situation_of_create(command, stage, now)
-            case c.Retry():
-                return self._situation_of_retry(command, stage, now)
-            case c.Merge():
-                return Situation(now, command.job_id, job=stage.job(command.job_id), holder=stage.job(command.into))
-            case c.ChangeOwner():
-                job = stage.job(command.job_id)
-                holder = None if job is None else holder_under(command.owner, job, stage)
-                return Situation(now, command.job_id, job=job, holder=holder)
-            case _:
-                return self._situation_of_job(command, stage, now)
-
-    def _situation_of_create(self, command: c.Create, stage: Stage, now: Micros) -> Situation:
+    def _situation_of_create(self, command: c.Create, stage: Stage) -> Situation:
         spent = stage.is_spent(command.submission.owner)
         if command.submission.key is None:
-            return Situation(now, command.job_id, spent=spent, active_max_us=self._limits.active_max_us)
+            return Situation(self._now, command.job_id, spent=spent, active_max_us=self._limits.active_max_us)
         key = dedup_key(command)
         return Situation(
-            now,
+            self._now,
             command.job_id,
             holder=stage.holder(key),
             completed=stage.completed(key),
@@ -255,10 +250,10 @@ class Desk:
             active_max_us=self._limits.active_max_us,
         )
 
-    def _situation_of_retry(self, command: c.Retry, stage: Stage, now: Micros) -> Situation:
+    def _situation_of_retry(self, command: c.Retry, stage: Stage) -> Situation:
         job = stage.job(command.job_id)
         return Situation(
-            now,
+            self._now,
             command.new_id,
             job=job,
             holder=None if job is None else _holder_for_retry(job, stage),
@@ -266,24 +261,35 @@ class Desk:
             active_max_us=self._limits.active_max_us,
         )
 
-    def _situation_of_job(self, command: c.JobCommand, stage: Stage, now: Micros) -> Situation:
+    def _situation_of_merge(self, command: c.Merge, stage: Stage) -> Situation:
+        return Situation(self._now, command.job_id, job=stage.job(command.job_id), holder=stage.job(command.into))
+
+    def _situation_of_change(self, command: c.ChangeOwner, stage: Stage) -> Situation:
+        job = stage.job(command.job_id)
+        holder = None if job is None else holder_under(command.owner, job, stage)
+        return Situation(self._now, command.job_id, job=job, holder=holder)
+
+    def _situation_of_report(self, command: c.EndingReport, stage: Stage) -> Situation:
+        return self._situation_of_job(command, stage, stage.reported(report_key(command)))
+
+    def _situation_of_job(self, command: c.JobCommand, stage: Stage, reported: Job | None = None) -> Situation:
         job = stage.job(command.job_id)
         return Situation(
-            now,
+            self._now,
             self._new_id() if job is not None and job.followup is not None else command.job_id,
             chance=self._random.random(),
             job=job,
-            reported=stage.reported(*report_key(command)) if isinstance(command, c.EndingReport) else None,
+            reported=reported,
             lease_live=self.leases.live(command.job_id, elapsed=self._elapsed),
             awake_since=self._awake_since,
             active_max_us=self._limits.active_max_us,
         )
 
-    def _check_bounds(self, decision: Decision, stage: Stage) -> None:
-        """Refuses a job too many. One that takes another's place, or follows it, is none."""
-        if len(decision.events) != 1 or not isinstance(decision.events[0].facts, Created):
+    def _check_bounds(self, events: Sequence[NewEvent], stage: Stage) -> None:
+        """Refuses a job too many. One that takes another's place is none."""
+        if len(events) != 1:
             return
-        submission = decision.events[0].payload.submission
+        submission = events[0].payload.submission
         owner = "" if submission is None else submission.owner
         if stage.active_of(owner) >= self._limits.active_per_owner_max:
             raise TooManyActive(f"this owner has {self._limits.active_per_owner_max} active jobs; let some end first")
@@ -294,52 +300,57 @@ class Desk:
 
     # Staging
 
-    def _stage(self, events: Iterable[NewEvent], at: Micros, stage: Stage) -> None:
+    def _stage(self, events: Iterable[NewEvent], stage: Stage) -> None:
         for event in events:
-            if isinstance(event.facts, Progressed):
-                self._stage_progress(event, at, stage)
-                continue
-            self._write_held(event.job_id, at, stage)
-            self._follow(stage.add(event, at), event)
+            kind = type(event.facts)
+            if kind is Created:
+                # Nobody held it before, and no progress is held of it.
+                job = stage.add(event, self._now)
+                if job.ready:
+                    self._ready.put(job)
+            elif kind is Progressed:
+                self._stage_progress(event, stage)
+            else:
+                self._write_held(event.job_id, stage)
+                self._follow(stage.add(event, self._now), event)
 
-    def _write_held(self, job_id: JobId, at: Micros, stage: Stage) -> None:
+    def _write_held(self, job_id: JobId, stage: Stage) -> None:
         """Progress that was held of the job is staged, if its worker still holds the job."""
         event = self.held.take(job_id)
-        job = None if event is None else stage.job(job_id)
-        if event is not None and job is not None and job.lease_us is not None:
-            stage.add(event, at)
+        if event is None:
+            return
+        job = stage.job(job_id)
+        if job is not None and job.lease_us is not None:
+            stage.add(event, self._now)
 
-    def _stage_progress(self, event: NewEvent, at: Micros, stage: Stage) -> None:
+    def _stage_progress(self, event: NewEvent, stage: Stage) -> None:
         """Latest wins: written at once if the last was long enough ago, else held until then or until another event."""
         job = stage.job(event.job_id)
         if job is None:
             return
-        if self.held.is_due(job, at=at):
+        if self.held.is_due(job, at=self._now):
             self.held.take(job.id)
-            stage.add(event, at)
+            stage.add(event, self._now)
         else:
             self.held.hold(job, event)
 
     def _follow(self, job: Job, event: NewEvent) -> None:
         """The lines follow what was staged."""
-        self._leases_before.setdefault(job.id, self.leases.of(job.id))
+        job_id = job.id
+        self._leases_before.setdefault(job_id, self.leases.of(job_id))
         if job.ready:
             self._ready.put(job)
         else:
-            self._ready.drop(job.id)
+            self._ready.drop(job_id)
         if isinstance(event.facts, Started):
             self.leases.grant(job.id, lease_us=event.facts.lease_us, elapsed=self._elapsed)
         elif job.lease_us is None:
-            self.leases.end(job.id)
-            self._given_again.pop(job.id, None)
-
-    def _renew(self, command: c.JobCommand, decision: Decision) -> None:
-        if decision.outcome == "renewed" and isinstance(command, (c.Heartbeat, c.ReportProgress)):
-            self.leases.renew(command.job_id, elapsed=self._elapsed)
+            self.leases.end(job_id)
+            self._given_again.pop(job_id, None)
 
     def _flush(self, work: Flush, stage: Stage) -> None:
         for job_id in work.job_ids:
-            self._write_held(job_id, self._now, stage)
+            self._write_held(job_id, stage)
 
     # Claims
 

@@ -84,26 +84,26 @@ class Memory:
         self.head = opening.head
         self.archived_through = opening.archived_through
         for job in opening.active:
-            self._put(job, opening.keys.get(job.id), opening.history.get(job.id))
+            self._put(job)
+        self._put_rows(opening.keys, opening.history)
 
     def commit(self, stage: Stage, head: Head) -> None:
         """What was staged is what every reader sees from now on."""
         came: set[str] = set()
         for job_id, row in stage.active.items():
             before = self.jobs.get(job_id)
-            key = stage.keys[job_id] if job_id in stage.keys else self.keys.get(job_id)
-            history = stage.history[job_id] if job_id in stage.history else self.history.get(job_id)
-            if before is not None and before.claim is not None and (row is None or row.claim != before.claim):
-                self._forget_claim(before.claim, job_id)
-            moved = before is not None and row is not None and row.owner != before.owner
-            if before is not None and (row is None or moved):
-                self._drop(before)
+            if before is not None:
+                if before.claim is not None and (row is None or row.claim != before.claim):
+                    self._forget_claim(before.claim, job_id)
+                if row is None or row.owner != before.owner:
+                    self._drop(before)
+                    if row is not None:
+                        came.add(row.owner)
             if row is not None:
-                self._put(row, key, history)
-                if moved:
-                    came.add(row.owner)
+                self._put(row)
             else:
                 self.jobs.pop(job_id, None)
+        self._put_rows(stage.keys, stage.history)
         for owner in came & self.by_owner.keys():
             self.by_owner[owner] = dict(sorted(self.by_owner[owner].items()))
         for guest in stage.spent:
@@ -126,30 +126,37 @@ class Memory:
         jobs = self.by_owner.get(owner)
         return [] if jobs is None else list(jobs.values())
 
-    def _put(self, job: Job, key: KeyRow | None, history: HistoryRow | None) -> None:
-        self.jobs[job.id] = job
-        owned = self.by_owner.setdefault(job.owner, {})
-        if job.id not in owned and job.owner.startswith(GUEST):
+    def _put(self, job: Job) -> None:
+        job_id, owner = job.id, job.submission.owner
+        self.jobs[job_id] = job
+        owned = self.by_owner.setdefault(owner, {})
+        if job_id not in owned and owner.startswith(GUEST):
             self.of_guests += 1
-        owned[job.id] = job
-        if key is not None:
-            self.keys[job.id] = key
-            self.holders[key.owner, key.kind, key.key] = job.id
+        owned[job_id] = job
         if job.retry_of is not None:
-            self.retries[job.retry_of] = job.id
+            self.retries[job.retry_of] = job_id
         if job.claim is not None:
-            self.claims.setdefault(job.claim, {})[job.id] = None
-        if history is not None:
-            self.history[job.id] = history
+            self.claims.setdefault(job.claim, {})[job_id] = None
+
+    def _put_rows(self, keys: Mapping[JobId, KeyRow | None], history: Mapping[JobId, HistoryRow | None]) -> None:
+        """These are the rows of jobs that were put; those of ended ones are the store's alone."""
+        for job_id, key in keys.items():
+            if key is not None:
+                self.keys[job_id] = key
+                self.holders[key.owner, key.kind, key.key] = job_id
+        for job_id, row in history.items():
+            if row is not None and job_id in self.jobs:
+                self.history[job_id] = row
 
     def _drop(self, job: Job) -> None:
         """No index leads to *job* any more; it keeps its place among all, in case it only moved."""
-        owned = self.by_owner[job.owner]
+        owner = job.submission.owner
+        owned = self.by_owner[owner]
         del owned[job.id]
-        if job.owner.startswith(GUEST):
+        if owner.startswith(GUEST):
             self.of_guests -= 1
         if not owned:
-            del self.by_owner[job.owner]
+            del self.by_owner[owner]
         key = self.keys.pop(job.id, None)
         if key is not None and self.holders.get((key.owner, key.kind, key.key)) == job.id:
             del self.holders[key.owner, key.kind, key.key]
@@ -170,11 +177,13 @@ class Stage:
 
     Attributes:
         changes: The events with the job after each.
+        position: Of the last of them, or of the committed head.
         last_at: When the last of them is, or the last committed one; none may be earlier.
         active: By job touched, its row of ``active`` after the batch; likewise ``keys`` and ``history``.
         marks: The marks to be remembered.
         spent: The guests that were taken over, with their new owners.
-        active_of_guests: How many active jobs all guests together will have.
+        active_total: How many active jobs there will be in all.
+        active_of_guests: How many of them all guests together will have.
     """
 
     def __init__(self, memory: Memory, found: Found) -> None:
@@ -182,7 +191,7 @@ class Stage:
         self._found = found
         # A result that is reused was asked for by its key; who is told of it asks by its id.
         self._stored = {job.id: job for job in found.completed.values()} | dict(found.jobs)
-        self._position = memory.position
+        self.position = memory.position
         self.last_at = memory.last_at
         self._jobs: dict[JobId, Job] = {}
         self._holders: dict[DedupKey, JobId | None] = {}
@@ -191,7 +200,7 @@ class Stage:
         self._claims: dict[str, list[JobId]] = {}
         self._reports: dict[tuple[JobId, str, int, str], Job] = {}
         self._owned: dict[str, int] = {}
-        self._total = len(memory.jobs)
+        self.active_total = len(memory.jobs)
         self.active_of_guests = memory.of_guests
         self.changes: list[Change] = []
         self.active: dict[JobId, Job | None] = {}
@@ -199,11 +208,6 @@ class Stage:
         self.history: dict[JobId, HistoryRow | None] = {}
         self.marks: dict[MarkKey, Mark] = {}
         self.spent: dict[str, str] = {}
-
-    @property
-    def position(self) -> int:
-        """The position of the last staged event, or of the committed head."""
-        return self._position
 
     @property
     def jobs(self) -> Mapping[JobId, Job]:
@@ -255,21 +259,17 @@ class Stage:
         """How many active jobs *owner* will have."""
         return len(self._memory.by_owner.get(owner, ())) + self._owned.get(owner, 0)
 
-    @property
-    def active_total(self) -> int:
-        """How many active jobs there will be in all."""
-        return self._total
-
-    def reported(self, job_id: JobId, verb: str, fence: int, digest: str) -> Job | None:
-        """The job as it stood after this very report, made in this batch or before."""
-        key = (job_id, verb, fence, digest)
+    def reported(self, key: tuple[JobId, str, int, str]) -> Job | None:
+        """The job as it stood after the very report that has *key*, made in this batch or before."""
         return self._reports.get(key) or self._found.reports.get(key)
 
     def add(self, new: NewEvent, at: Micros) -> Job:
         """The job after *new*, which has the next position and the next version of its stream."""
-        before = self.job(new.job_id)
+        job_id, facts = new.job_id, new.facts
+        # There is none before a birth, so none is looked for.
+        before = None if isinstance(facts, Created) else self.job(job_id)
         version = 1 if before is None else before.version + 1
-        return self._take(before, Event(self._position + 1, new.job_id, version, at, new.facts, new.payload))
+        return self._take(before, Event(self.position + 1, job_id, version, at, facts, new.payload))
 
     def take(self, event: Event) -> Job:
         """The job after *event*, which is the next of the log."""
@@ -277,30 +277,58 @@ class Stage:
 
     def _take(self, before: Job | None, event: Event) -> Job:
         job = evolve(before, event)
-        made = change(before, event, job)
-        self.changes.append(made)
-        self._position = event.position
-        self.last_at = event.at
-        stood, row = before if before is not None and before.active else None, ACTIVE.row(job)
+        self.position, self.last_at = event.position, event.at
+        self._jobs[event.job_id] = job
+        if before is None:
+            self.changes.append(Change(event, job))
+            self._bear(job, event)
+        else:
+            made = change(before, event, job)
+            self.changes.append(made)
+            self._follow(before, made)
+        return job
+
+    def _bear(self, job: Job, event: Event) -> None:
+        """*job* is found, which begins with *event* and is active; no view has a row of it yet."""
+        job_id = event.job_id
+        self.active[job_id] = job
+        key_row, history_row = KEYS.apply(None, event), HISTORY.apply(None, event)
+        if key_row is not None:
+            self.keys[job_id] = key_row
+        if history_row is not None:
+            self.history[job_id] = history_row
+        self._hold(job)
+        if job.retry_of is not None:
+            self._retries[job.retry_of] = job_id
+
+    def _follow(self, before: Job, made: Change) -> None:
+        """The job is found as it stands after *made*, no more as it was *before*."""
+        job, event = made.job, made.event
+        stood, row = before if before.active else None, ACTIVE.row(job)
         if row is not None or stood is not None:
             self.active[job.id] = row
         self._write_rows(event)
-        self._jobs[job.id] = job
-        self._index(made, stood, row)
-        return job
+        # An event that neither ends nor moves a job leaves its key and its owner's count as they are.
+        moved = made.previous_owner is not None
+        if stood is not None and (row is None or moved):
+            self._let_go(stood)
+        if row is not None:
+            if moved:
+                self._hold(row)
+            if job.claim is not None and isinstance(event.facts, Started):
+                self._claims.setdefault(job.claim, []).append(job.id)
+        elif job.state == "completed" and job.key is not None:
+            self._note_completed((job.owner, job.kind, job.key), job)
+        self._index_report(job, event)
 
     def _write_rows(self, event: Event) -> None:
         """The rows of the other inline views after *event*, each the return value of its projection's ``apply``."""
-        job_id, memory = event.job_id, self._memory
-        if isinstance(event.facts, Created):
-            # There is none before a birth, so none is looked for.
-            key, history = None, None
-        else:
-            key = self.keys[job_id] if job_id in self.keys else memory.keys.get(job_id)
-            history = self.history[job_id] if job_id in self.history else self._known_history(job_id)
+        job_id = event.job_id
+        key = self.keys[job_id] if job_id in self.keys else self._memory.keys.get(job_id)
         key_row = KEYS.apply(key, event)
         if key_row is not key:
             self.keys[job_id] = key_row
+        history = self.history[job_id] if job_id in self.history else self._known_history(job_id)
         history_row = HISTORY.apply(history, event)
         if history_row is not history:
             self.history[job_id] = history_row
@@ -308,27 +336,19 @@ class Stage:
     def _known_history(self, job_id: JobId) -> HistoryRow | None:
         return self._memory.history.get(job_id) or self._found.history.get(job_id)
 
-    def _index(self, made: Change, stood: Job | None, row: Job | None) -> None:
-        """The active job is found as it stands now (*row*), no more as it *stood*; None if it is or was not active."""
-        job, event = made.job, made.event
-        # An event that neither begins, ends nor moves a job leaves its key and its owner's count as they are.
-        moved = made.previous_owner is not None
-        if stood is not None and (row is None or moved):
-            self._count(stood.owner, -1)
-            if stood.key is not None:
-                self._holders[stood.owner, stood.kind, stood.key] = None
-        if row is not None:
-            if stood is None or moved:
-                self._count(job.owner, 1)
-                if job.key is not None:
-                    self._holders[job.owner, job.kind, job.key] = job.id
-            if job.retry_of is not None and isinstance(event.facts, Created):
-                self._retries[job.retry_of] = job.id
-            if job.claim is not None and isinstance(event.facts, Started):
-                self._claims.setdefault(job.claim, []).append(job.id)
-        elif job.state == "completed" and job.key is not None:
-            self._note_completed((job.owner, job.kind, job.key), job)
-        self._index_report(job, event)
+    def _hold(self, job: Job) -> None:
+        """*job* counts among its owner's, and has its key."""
+        submission = job.submission
+        self._count(submission.owner, 1)
+        if submission.key is not None:
+            self._holders[submission.owner, job.kind, submission.key] = job.id
+
+    def _let_go(self, job: Job) -> None:
+        """What ``_hold`` made of *job* is undone: its key is free."""
+        submission = job.submission
+        self._count(submission.owner, -1)
+        if submission.key is not None:
+            self._holders[submission.owner, job.kind, submission.key] = None
 
     def _note_completed(self, key: DedupKey, job: Job) -> None:
         """The newest stands, since a job that moves to another owner may have completed long ago."""
@@ -344,6 +364,6 @@ class Stage:
 
     def _count(self, owner: str, difference: int) -> None:
         self._owned[owner] = self._owned.get(owner, 0) + difference
-        self._total += difference
+        self.active_total += difference
         if owner.startswith(GUEST):
             self.active_of_guests += difference

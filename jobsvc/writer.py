@@ -118,7 +118,7 @@ class Writer:
         self._appended = False
         needs = self._desk.begin((entry.work, entry.mark) for entry in batch)
         found = await self._store.look_up(needs) if needs else Found()
-        stage = Stage(self._memory, found)
+        stage = self._desk.stage(found)
         for entry in batch:
             entry.outcome = self._desk.work(entry.work, entry.mark, stage)
         if stage.changes or stage.marks:

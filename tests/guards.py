@@ -46,12 +46,12 @@ class Guard(NamedTuple):
 _DECIDED_ON_WHAT_IS_STAGED: Final = Guard(
     "jobsvc/desk.py",
     "        job = stage.job(command.job_id)\n"
-    "        return Situation(\n            now,\n            self._new_id() if",
+    "        return Situation(\n            self._now,\n            self._new_id() if",
     "        job = self._memory.jobs.get(command.job_id) or stage.job(command.job_id)\n"
-    "        return Situation(\n            now,\n            self._new_id() if",
+    "        return Situation(\n            self._now,\n            self._new_id() if",
 )
 _A_KEY_FREED_IN_A_BATCH_IS_FREE: Final = Guard(
-    "jobsvc/memory.py", "self._holders[stood.owner, stood.kind, stood.key] = None", "pass"
+    "jobsvc/memory.py", "self._holders[submission.owner, job.kind, submission.key] = None", "pass"
 )
 _LEASE_AS_IT_RUNS: Final = Guard(
     "jobsvc/desk.py",
@@ -107,7 +107,7 @@ GUARDS: Final[dict[str, tuple[Guard, ...]]] = {
     "test_keys.py::test_an_old_job_never_takes_the_key_of_the_new_one": (
         Guard(
             "jobsvc/memory.py",
-            "before if before is not None and before.active else None, ACTIVE",
+            "before if before.active else None, ACTIVE",
             "before, ACTIVE",
         ),
     ),
@@ -130,8 +130,8 @@ GUARDS: Final[dict[str, tuple[Guard, ...]]] = {
         _A_KEY_FREED_IN_A_BATCH_IS_FREE,
         Guard(
             "jobsvc/memory.py",
-            "if before is not None and (row is None or moved):",
-            "if before is not None and row is None:",
+            "if row is None or row.owner != before.owner:",
+            "if row is None:",
         ),
     ),
     "test_keys.py::test_one_request_sent_many_times_makes_one_job": (
