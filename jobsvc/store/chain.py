@@ -25,7 +25,7 @@ _before_facts = Struct(">IqIqI").pack
 _digest_end = Struct(">I32s").pack
 
 
-def digest_payload(salt: bytes | None, payload: bytes | None) -> bytes:
+def digest_payload(salt: bytes | bytearray | None, payload: bytes | bytearray | None) -> bytes:
     """
     SHA-256(salt ‖ payload), 32 bytes: what the chain keeps of a payload. None counts as empty.
     """

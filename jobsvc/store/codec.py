@@ -40,13 +40,23 @@ _payload_decoder: Final = msgspec.json.Decoder(Payload)
 _job_decoder: Final = msgspec.json.Decoder(Job)
 _fields_decoder: Final = msgspec.json.Decoder(Fields)
 
+_ROOM_BYTES: Final = 1_024
+"""Most of what becomes a BLOB fits in, so that it need not grow while it is made."""
+
+
+def _encode_blob(value: Payload | Job) -> bytearray:
+    body = bytearray(_ROOM_BYTES)
+    _encoder.encode_into(value, body)
+    return body
+
+
 encode_facts: Final[Callable[[Facts], bytes]] = _encoder.encode
 """The stored form of an event's facts."""
-encode_payload: Final[Callable[[Payload], bytes]] = _encoder.encode
+encode_payload: Final[Callable[[Payload], bytearray]] = _encode_blob
 """The stored form of an event's payload; Raw values go in as they came."""
 encode_row: Final[Callable[[Struct], bytes]] = _encoder.encode
 """The form of a row of any inline view in which two rows are compared."""
-encode_job: Final[Callable[[Job], bytes]] = _encoder.encode
+encode_job: Final[Callable[[Job], bytearray]] = _encode_blob
 """The stored form of a row of the view ``active``."""
 
 

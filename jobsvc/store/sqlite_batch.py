@@ -14,6 +14,7 @@ from os import urandom
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
+from msgspec.structs import astuple
 
 from jobsvc.domain.events import SCHEMA, Erased, OwnerChanged
 from jobsvc.domain.words import JobId
@@ -54,14 +55,16 @@ def prepare(batch: Batch, head: Head) -> Prepared:
         if view_rows:
             puts += put_rows(view, view_rows.values(), table=view)
             drops += drop_rows((job_id for job_id, row in view_rows.items() if row is None), table=view)
-    puts += [
-        (block("set_archived_owner"), (owner, event.job_id))
-        for event, owner in zip(batch.events, batch.owners, strict=True)
-        if isinstance(event.facts, OwnerChanged) and batch.active.get(event.job_id) is None
-    ]
+    happened = {type(event.facts) for event in batch.events}
+    if OwnerChanged in happened:
+        puts += [
+            (block("set_archived_owner"), (owner, event.job_id))
+            for event, owner in zip(batch.events, batch.owners, strict=True)
+            if isinstance(event.facts, OwnerChanged) and batch.active.get(event.job_id) is None
+        ]
     if batch.marks:
         puts += statements("put_marks", mark_rows(batch.marks))
-    erased = [event.job_id for event in batch.events if isinstance(event.facts, Erased)]
+    erased = [event.job_id for event in batch.events if isinstance(event.facts, Erased)] if Erased in happened else []
     return Prepared(new_head, drops + puts, erased)
 
 
@@ -89,71 +92,64 @@ def mark_rows(marks: Sequence[Mark]) -> list[tuple[Any, ...]]:
 
 def _event_rows(batch: Batch, head: Head) -> tuple[list[tuple[Any, ...]], Head]:
     rows: list[tuple[Any, ...]] = []
-    salts = urandom(chain.SALT_BYTES * len(batch.events))
+    salts = bytearray(urandom(chain.SALT_BYTES * len(batch.events)))
     position, link, at = head.position, head.chain, head.at
     for event, owner in zip(batch.events, batch.owners, strict=True):
-        salt = salts[chain.SALT_BYTES * len(rows) :][: chain.SALT_BYTES]
         position += 1
-        row, link = _event_row(event, owner, salt=salt, previous=link)
         if event.position != position:
             raise ValueError(f"position {event.position} stands where {position} is next")
+        row, link = _event_row(event, owner, salt=salts[-chain.SALT_BYTES :], previous=link)
+        del salts[-chain.SALT_BYTES :]
         rows.append(row)
         at = event.at
     return rows, Head(position, link, at, head.epoch)
 
 
-def _event_row(event: Event, owner: str, *, salt: bytes, previous: bytes) -> tuple[tuple[Any, ...], bytes]:
+def _event_row(event: Event, owner: str, *, salt: bytearray, previous: bytes) -> tuple[tuple[Any, ...], bytes]:
     """
     The row of *event*, and the chain up to it.
     """
-    facts = codec.encode_facts(event.facts)
-    payload = None if event.payload is None else codec.encode_payload(event.payload)
-    kept_salt = None if payload is None else salt
+    position, job_id, version, name, at = event.position, event.job_id, event.version, event.type, event.at
+    facts, known = codec.encode_facts(event.facts), event.payload
+    payload, kept_salt, lost_by = (
+        (None, None, None) if known is None else (codec.encode_payload(known), salt, known.previous_owner)
+    )
     digest = chain.digest_payload(kept_salt, payload)
-    name = event.type
     link = chain.link(
         previous,
-        event.position,
-        job_id=event.job_id,
-        version=event.version,
+        position,
+        job_id=job_id,
+        version=version,
         type=name,
         schema=SCHEMA,
-        at=event.at,
+        at=at,
         facts=facts,
         payload_digest=digest,
     )
     row = (
-        event.position,
-        event.job_id,
-        event.version,
+        position,
+        job_id,
+        version,
         name,
         SCHEMA,
-        event.at,
+        at,
         owner,
         facts.decode(),
-        None if payload is None else bytearray(payload),
-        None if kept_salt is None else bytearray(kept_salt),
+        payload,
+        kept_salt,
         bytearray(digest),
         bytearray(link),
-        None if event.payload is None else event.payload.previous_owner,
+        lost_by,
     )
     return row, link
 
 
 def _active_row(job: Job) -> tuple[Any, ...]:
-    return (job.id, job.position, job.state, bytearray(codec.encode_job(job)))
-
-
-def _key_row(row: KeyRow) -> tuple[Any, ...]:
-    return (row.job_id, row.owner, row.kind, row.key)
-
-
-def _history_row(row: HistoryRow) -> tuple[Any, ...]:
-    return (row.job_id, row.owner, row.kind, row.key, row.state, row.created_at, row.finished_at)
+    return (job.id, job.position, job.state, codec.encode_job(job))
 
 
 def _mark_row(mark: Mark) -> tuple[Any, ...]:
     return (mark.principal, mark.scope, mark.key, mark.digest, bytearray(mark.answer), mark.expires_at)
 
 
-_ROW_OF_VIEW: Mapping[str, Any] = {"active": _active_row, "keys": _key_row, "history": _history_row}
+_ROW_OF_VIEW: Mapping[str, Any] = {"active": _active_row, "keys": astuple, "history": astuple}

@@ -370,7 +370,7 @@ def _forged(events: list[JSON]) -> bytes:
     """
     records, chain = list[Record](), GENESIS
     for position, (version, (facts, payload)) in enumerate(events, start=1):
-        body, fact = encode_payload(payload), encode_facts(facts)
+        body, fact = bytes(encode_payload(payload)), encode_facts(facts)
         digest, name = digest_payload(b"s", body), Event(1, "", 1, 1, facts, None).type
         told: JSON = {
             "job_id": job_id(1),
