@@ -61,7 +61,11 @@ _LEASE_AS_IT_RUNS: Final = Guard(
 
 GUARDS: Final[dict[str, tuple[Guard, ...]]] = {
     "test_claims.py::test_a_claim_leaves_the_guest_nothing_whatever_was_under_way": (
-        Guard("jobsvc/domain/decisions/creating.py", "    if not situation.spent:\n        return\n", "    return\n"),
+        Guard(
+            "jobsvc/domain/decisions/creating.py",
+            "    if situation.spent:\n        raise _spent(command)\n    if situation.holder",
+            "    if situation.holder",
+        ),
         Guard("jobsvc/memory.py", "for guest in stage.spent:", "for guest in ():"),
         Guard("jobsvc/takeovers.py", "if stage.is_spent(work.guest):", "if False:"),
     ),

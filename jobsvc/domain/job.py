@@ -219,13 +219,13 @@ def _created(event: Event, facts: Created, *, submission: Submission) -> Job:
     # A run_at that had passed already does not let a job jump the queue.
     due_at = facts.terms.run_at if facts.state == "scheduled" else None
     return Job(
-        id=event.job_id,
-        kind=facts.kind,
-        state=facts.state,
-        version=event.version,
-        position=event.position,
-        submission=submission,
-        terms=facts.terms,
+        event.job_id,
+        facts.kind,
+        facts.state,
+        event.version,
+        event.position,
+        submission,
+        facts.terms,
         created_at=event.at,
         ready_at=event.at if due_at is None else due_at,
         due_at=due_at,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from jobsvc.domain import commands as c
-from jobsvc.domain.decisions.decision import Decision, Situation, allow, changed, payload_of
+from jobsvc.domain.decisions.decision import Decision, Situation, allow, changed
 from jobsvc.domain.events import Completed, Created, Expired, Failed, NewEvent, Payload
 from jobsvc.domain.machine import Case
 from jobsvc.domain.words import SYSTEM, JobId
@@ -31,16 +31,17 @@ def born(
     case = allow("create", Case(None, now, run_at=terms.run_at))
     start = now if terms.run_at is None else max(now, terms.run_at)
     facts = Created(
-        kind=command.kind,
-        state=case.state,  # type: ignore[arg-type]  # create leads to these two states only
-        terms=terms,
+        command.kind,
+        case.state,  # type: ignore[arg-type]  # create leads to these two states only
+        terms,
         deadline=None if terms.deadline_us is None else start + terms.deadline_us,
         start_by=None if terms.start_within_us is None else start + terms.start_within_us,
         active_until=start + situation.active_max_us,
         retry_of=retry_of,
         follows=follows,
     )
-    return NewEvent(command.job_id, facts, payload_of(command, submission=command.submission, reason=command.reason))
+    payload = Payload(command.who.actor, command.request_id, command.submission, reason=command.reason)
+    return NewEvent(command.job_id, facts, payload)
 
 
 def end(job: Job, facts: Completed | Failed | Expired, *, payload: Payload, situation: Situation) -> Decision:

@@ -48,7 +48,8 @@ def create(command: c.Create, situation: Situation) -> Decision:
     """
     if not command.who.may_change(command.submission.owner):
         raise AccessDenied
-    _check_not_spent(command, situation)
+    if situation.spent:
+        raise _spent(command)
     if situation.holder is not None:
         return _create_beside(command, situation.holder, situation=situation)
     if situation.completed is not None:
@@ -56,15 +57,13 @@ def create(command: c.Create, situation: Situation) -> Decision:
     return Decision(command.job_id, "created", (born(command, situation),))
 
 
-def _check_not_spent(command: c.Create | c.Retry, situation: Situation) -> None:
+def _spent(command: c.Create | c.Retry) -> Rejected:
     """
-    Refuses a job for a guest that was taken over: it would be nobody's. The guest itself is told that it is no more.
+    Why a guest that was taken over gets no job: it would be nobody's. The guest itself is told that it is no more.
     """
-    if not situation.spent:
-        return
     if command.who.role == "guest":
-        raise SpentGuest
-    raise InvalidCommand("this guest was claimed by a user, who is the owner to name now", pointer="/owner")
+        return SpentGuest()
+    return InvalidCommand("this guest was claimed by a user, who is the owner to name now", pointer="/owner")
 
 
 def _create_beside(command: c.Create, holder: Job, *, situation: Situation) -> Decision:
@@ -147,7 +146,8 @@ def retry(command: c.Retry, situation: Situation) -> Decision:
         InvalidCommand: The job was erased.
     """
     job, holder = changeable(command, situation), situation.holder
-    _check_not_spent(command, situation)
+    if situation.spent:
+        raise _spent(command)
     if not fire("retry", Case(job, situation.now)):
         raise _no_retry(job)
     again = _asked_again(command, job)

@@ -134,5 +134,7 @@ def changed(job: Job, facts: Facts, *, payload: Payload) -> Decision:
 def payload_of(command: c.JobCommand, **fields: Any) -> Payload:  # noqa: ANN401  # Payload's own fields
     """
     The payload of an event of *command*: who caused it in which request, and *fields*.
+
+    Cost: twice that of a ``Payload`` as such, which is why what happens to every job makes its own.
     """
     return Payload(actor=command.who.actor, request_id=command.request_id, **fields)

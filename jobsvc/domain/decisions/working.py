@@ -21,6 +21,7 @@ from jobsvc.domain.events import (
     Failed,
     LateResult,
     NewEvent,
+    Payload,
     Progressed,
     Released,
     Report,
@@ -51,14 +52,9 @@ def start(command: c.Start, situation: Situation) -> Decision:
     job = workable(command, situation)
     if not fire("claim", Case(job, situation.now)):
         raise JobActive("the job waits for no worker", job=job)
-    facts = Started(
-        fence=job.fence + 1,
-        attempt=job.attempt + 1,
-        lease_us=command.lease_us,
-        worker=command.worker,
-        claim=command.claim,
-    )
-    return Decision(job.id, "granted", (NewEvent(job.id, facts, payload_of(command)),))
+    facts = Started(job.fence + 1, job.attempt + 1, command.lease_us, command.worker, command.claim)
+    payload = Payload(command.who.actor, command.request_id)
+    return Decision(job.id, "granted", (NewEvent(job.id, facts, payload),))
 
 
 def heartbeat(command: c.Heartbeat, situation: Situation) -> Decision:
@@ -100,7 +96,7 @@ def complete(command: c.Complete, situation: Situation) -> Decision:
         return Decision(job.id, "repeated", job=situation.reported)
     if not fire("complete", Case(job, situation.now, fence=command.fence)):
         return _keep_late(command, job, now=situation.now)
-    payload = payload_of(command, result=command.result)
+    payload = Payload(command.who.actor, command.request_id, result=command.result)
     return end(job, Completed(_report(command, verb="complete")), payload=payload, situation=situation)
 
 
