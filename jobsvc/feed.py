@@ -18,7 +18,7 @@ from jobsvc.changes import read_changes
 from jobsvc.channel import Channel, snapshot
 from jobsvc.domain.events import Erased
 from jobsvc.few import Few, each, has, with_one, without
-from jobsvc.framing import EncodedChange
+from jobsvc.framing import weighed
 from jobsvc.pieces import Pieces
 from jobsvc.ring import Ring
 from jobsvc.slices import Slices
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from jobsvc.changes import Change
     from jobsvc.channel import Member, Scope
     from jobsvc.domain.job import Job
-    from jobsvc.framing import Form
+    from jobsvc.framing import EncodedChange, Form
     from jobsvc.memory import Memory
     from jobsvc.store.seam import Store
 
@@ -161,7 +161,7 @@ class Feed:
                 # What was told of the job before may not be told again; the store knows what of it is left.
                 self.ring.clear()
                 self._pieces.clear()
-            encoded = EncodedChange(change, epoch)
+            encoded = weighed(change, epoch)
             self.ring.keep(encoded)
             for channel in self._channels_of(encoded) if self._members else ():
                 if channel.scope.shows_change(change):
@@ -207,7 +207,7 @@ class Feed:
         )
         reached = changes[-1].event.position if changes else until
         epoch = self._memory.epoch
-        return [EncodedChange(change, epoch) for change in changes], reached
+        return [weighed(change, epoch) for change in changes], reached
 
 
 def _tell_fault(fault: Exception) -> None:

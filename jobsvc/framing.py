@@ -9,16 +9,14 @@ line feed. What stands in a frame is decided elsewhere; here it becomes bytes, o
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final, Literal
 
 from msgspec import UNSET, Struct
 
+from jobsvc.changes import Change
 from jobsvc.domain.events import Payload
 from jobsvc.oneline import one_line
 from jobsvc.resource import BRIEF_BYTES_MAX, change_resource, encode
-
-if TYPE_CHECKING:
-    from jobsvc.changes import Change
 
 FrameName = Literal["hello", "snapshot", "job", "ready", "hb", "reset", "end", "bye"]
 
@@ -101,16 +99,18 @@ def parse_cursor(text: str) -> Cursor | None:
 _CURSOR_CHARACTERS_MAX: Final = 64
 
 
-class EncodedChange:
-    """A change with its ``job`` frame, made in each form when the first reader needs it, and kept for the others."""
+class EncodedChange(Struct, eq=False, gc=False):
+    """
+    A change with its ``job`` frame, made in each form when the first reader needs it, and kept for the others.
 
-    __slots__ = ("_epoch", "_made", "change", "size")
+    ``size`` is how many bytes it weighs in memory, about, and rather more than less.
+    """
 
-    def __init__(self, change: Change, epoch: str) -> None:
-        self.change = change
-        self.size = _weight(change)
-        self._epoch = epoch
-        self._made: dict[str, bytes] | None = None
+    change: Change
+    epoch: str
+    size: int
+    made: dict[str, bytes] | None = None
+    """None until somebody reads: mostly nobody does, and a dict for each would be a third of what keeping it costs."""
 
     @property
     def position(self) -> int:
@@ -120,7 +120,7 @@ class EncodedChange:
     @property
     def cursor(self) -> str:
         """The cursor that this change leads to."""
-        return f"{self._epoch}.{self.change.event.position}"
+        return f"{self.epoch}.{self.change.event.position}"
 
     @property
     def owners(self) -> tuple[str, ...]:
@@ -134,24 +134,23 @@ class EncodedChange:
 
     def encoded(self, form: Form) -> bytes:
         """The frame as it is written in *form*, made once."""
-        if self._made is None:
-            # Mostly nobody reads along, and a dict for each change would be a third of what it costs to keep it.
-            self._made = {}
-        made = self._made.get(form.key)
-        if made is None:
-            made = self._made[form.key] = form.encode(self.frame())
-        return made
+        if self.made is None:
+            self.made = {}
+        frame = self.made.get(form.key)
+        if frame is None:
+            frame = self.made[form.key] = form.encode(self.frame())
+        return frame
 
 
-def _weight(change: Change) -> int:
-    """How many bytes *change* and its frames weigh in memory, about, and rather more than less."""
+def weighed(change: Change, epoch: str) -> EncodedChange:
+    """*change* of the log *epoch*, weighed, and encoded for nobody yet."""
     job, payload = change.job, change.event.payload or _NOTHING
     submission, weight = job.submission, _CHANGE_BYTES
     for raw in (submission.input, submission.metadata, job.result, payload.result, payload.progress_data):
         if raw is not UNSET:
-            size = len(memoryview(raw))
+            size = len(raw)
             weight += 2 * size if size <= BRIEF_BYTES_MAX else size + BRIEF_BYTES_MAX
-    return weight
+    return EncodedChange(change, epoch, weight)
 
 
 _NOTHING: Final = Payload(actor="")

@@ -67,7 +67,7 @@ class Ring:
         self.bytes += encoded.size
         for owner in encoded.owners:
             self._by_owner.setdefault(owner, []).append(encoded)
-        while len(self._kept) > self._events_max or (self.bytes > self._bytes_max and len(self._kept) > 1):
+        while position - self.first >= self._events_max or (self.bytes > self._bytes_max and position > self.first):
             self._forget_oldest()
 
     def _forget_oldest(self) -> None:
@@ -76,8 +76,9 @@ class Ring:
         self.bytes -= oldest.size
         for owner in oldest.owners:
             theirs = self._by_owner[owner]
-            del theirs[0]
-            if not theirs:
+            if len(theirs) > 1:
+                del theirs[0]
+            else:
                 del self._by_owner[owner]
 
     def reaches(self, position: int) -> bool:

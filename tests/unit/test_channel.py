@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from jobsvc.channel import Channel, Scope
 from jobsvc.digest import digest_after, digest_before, digest_of, written
-from jobsvc.framing import LINES_UNCHUNKED, SSE, EncodedChange
+from jobsvc.framing import LINES_UNCHUNKED, SSE, weighed
 from jobsvc.memory import Memory
 from jobsvc.pieces import Pieces
 from jobsvc.ring import Ring
@@ -52,7 +52,7 @@ class Told:
         )
         self.channel.members = {self: None, Told.Other(): None}
         for one in changes:
-            self.ring.keep(EncodedChange(one, "e"))
+            self.ring.keep(weighed(one, "e"))
         standing = {one.job.id: one.job for one in changes}
         self.memory.jobs |= {job.id: job for job in standing.values() if job.active}
 
@@ -96,9 +96,7 @@ def test_joined_pieces_from_any_place_are_the_sequence(
     standing = {one.job.id: one.job for one in changes}
 
     for after in [*range(len(changes)), *range(len(changes))]:
-        frames = [
-            EncodedChange(one, "e").encoded(told.form) for one in changes[after:] if is_told(one, scope, standing)
-        ]
+        frames = [weighed(one, "e").encoded(told.form) for one in changes[after:] if is_told(one, scope, standing)]
         assert b"".join(frames) == told.pieces(after, bytes_max)[0]
 
 
@@ -108,7 +106,7 @@ def test_a_piece_is_hardly_larger_than_it_may_be(changes: list[Change], scope: S
     By one frame at most, so that one who reads little is given little.
     """
     told = Told(changes, scope, shelf_bytes=2**20)
-    largest = max((len(EncodedChange(one, "e").encoded(told.form)) for one in changes), default=0)
+    largest = max((len(weighed(one, "e").encoded(told.form)) for one in changes), default=0)
     place = 0
     while place < told.ring.position:
         piece = told.channel.piece(place, bytes_max=bytes_max, now_s=0.0)
@@ -131,7 +129,7 @@ def test_a_job_s_own_pieces_end_with_the_job(changes: list[Change], bytes_max: i
     assert ended == (end and end.job)
     if end is not None:
         assert end.event.position == places[-1]
-        assert content.endswith(EncodedChange(end, "e").encoded(LINES_UNCHUNKED))
+        assert content.endswith(weighed(end, "e").encoded(LINES_UNCHUNKED))
 
 
 @given(history(), st.sampled_from([None, "user:a", "user:b", "guest:g"]))

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobsvc.framing import EncodedChange
+from jobsvc.framing import weighed
 from jobsvc.pieces import Piece, Pieces
 from jobsvc.ring import Ring
 from tests.streams.history import history
@@ -25,7 +25,7 @@ def filled(changes: Sequence[Change], *, start: int = 0, events_max: int = 100, 
     ring = Ring(events_max=events_max, bytes_max=bytes_max)
     ring.start(start)
     for one in changes:
-        ring.keep(EncodedChange(one, "e"))
+        ring.keep(weighed(one, "e"))
     return ring
 
 
