@@ -79,11 +79,11 @@ class Sweeper:
             self._woken.set()
 
     def _place(self, job: Job, *, not_before: Micros = 0) -> None:
-        moment = self._first_moment(job) if job.active else None
-        if moment is None:
+        first = self._first_moment(job) if job.active else _NEVER
+        if first == _NEVER:
             self._moments.pop(job.id, None)
             return
-        moment = max(moment, not_before)
+        moment = max(first, not_before) if not_before else first
         if self._moments.get(job.id) != moment:
             self._moments[job.id] = moment
             heappush(self._heap, (moment, job.id))
@@ -95,13 +95,17 @@ class Sweeper:
         self._heap = [(moment, job_id) for job_id, moment in self._moments.items()]
         heapify(self._heap)
 
-    def _first_moment(self, job: Job) -> Micros | None:
+    def _first_moment(self, job: Job) -> Micros:
         """The first moment at which something about *job* could be due."""
-        grace = None if job.grace_until is None else max(job.grace_until, self._awake_since + CANCEL_GRACE_US)
-        first: Micros | None = None
-        for moment in (job.due_at, grace, *self._ends(job)):
-            if moment is not None and (first is None or moment < first):
-                first = moment
+        first = _NEVER if job.active_until is None else job.active_until
+        if job.due_at is not None:
+            first = min(first, job.due_at)
+        if job.deadline is not None:
+            first = min(first, job.deadline)
+        if job.start_by is not None and job.first_started_at is None:
+            first = min(first, job.start_by)
+        if job.grace_until is not None:
+            first = min(first, max(job.grace_until, self._awake_since + CANCEL_GRACE_US))
         return first
 
     async def _run(self) -> None:
