@@ -6,15 +6,16 @@ Made from memory while a batch is staged, and from the log for whoever reads fur
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from jobsvc.domain.events import Event
+from jobsvc.domain.events import ENDS, TYPE_OF_FACTS, Event, Started
 from jobsvc.domain.job import Job, evolve
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from jobsvc.domain.words import JobId
     from jobsvc.store.seam import Store
@@ -36,6 +37,24 @@ def change(before: Job | None, event: Event, job: Job) -> Change:
     """The change that led from *before* to *job*."""
     moved = before is not None and before.owner != job.owner
     return Change(event, job, before.owner if moved and before is not None else None)
+
+
+def count_types(changes: Iterable[Change]) -> dict[str, int]:
+    """How many of *changes* there are of each type."""
+    kinds = Counter([type(one.event.facts) for one in changes])
+    return {TYPE_OF_FACTS[kind]: count for kind, count in kinds.items()}
+
+
+def waits_and_runs(changes: Iterable[Change]) -> tuple[list[int], list[int]]:
+    """How long the jobs had waited that began with *changes*, and those had run that ended with them; microseconds."""
+    waits, runs = list[int](), list[int]()
+    for one in changes:
+        kind = type(one.event.facts)
+        if kind is Started:
+            waits.append(max(0, one.event.at - one.job.ready_at))
+        elif kind in ENDS and one.job.started_at is not None:
+            runs.append(one.event.at - one.job.started_at)
+    return waits, runs
 
 
 async def read_changes(

@@ -6,11 +6,10 @@ Told of every commit by the ledger; only counts and tells. Nothing here may rais
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING
 
+from jobsvc.changes import count_types, waits_and_runs
 from jobsvc.domain.errors import JobsvcError
-from jobsvc.domain.events import TYPE_OF_FACTS, LeaseExpired, Started
 from jobsvc.domain.moments import SECOND_US
 from jobsvc.telemetry import is_written, log
 
@@ -25,10 +24,15 @@ def observing(metrics: Metrics) -> Callable[[Sequence[Change]], None]:
     """A function that counts the changes of a commit in *metrics*. Cost: about 1 µs an event."""
 
     def observe(changes: Sequence[Change]) -> None:
-        for kind, count in Counter([type(change.event.facts) for change in changes]).items():
-            metrics.events.labels(TYPE_OF_FACTS[kind]).inc(count)
-        for change in changes:
-            _observe_one(metrics, change)
+        types = count_types(changes)
+        for name, count in types.items():
+            metrics.events.labels(name).inc(count)
+        metrics.leases_lapsed.inc(types.get("job.lease_expired", 0))
+        waits, runs = waits_and_runs(changes)
+        for length_us in waits:
+            metrics.job_wait_s.observe(length_us / SECOND_US)
+        for length_us in runs:
+            metrics.job_run_s.observe(length_us / SECOND_US)
 
     return observe
 
@@ -46,15 +50,4 @@ def log_answered(answers: Iterable[tuple[str | None, object]], changes: Sequence
         return
     done = [request_id for request_id, outcome in answers if request_id and not isinstance(outcome, JobsvcError)]
     if done or changes:
-        types: Counter[str] = Counter(change.event.type for change in changes)
-        log("ledger.answered", position=position, types=types or None, request_ids=done or None)
-
-
-def _observe_one(metrics: Metrics, change: Change) -> None:
-    job, event = change.job, change.event
-    if isinstance(event.facts, Started):
-        metrics.job_wait_s.observe(max(0, event.at - job.ready_at) / SECOND_US)
-    elif isinstance(event.facts, LeaseExpired):
-        metrics.leases_lapsed.inc()
-    elif job.finished_at == event.at and job.started_at is not None:
-        metrics.job_run_s.observe((event.at - job.started_at) / SECOND_US)
+        log("ledger.answered", position=position, types=count_types(changes) or None, request_ids=done or None)
