@@ -30,8 +30,9 @@ Rows = dict[str, Any]
 def take(projection: Projection, rows: Rows, events: Iterable[Event]) -> set[str]:
     """*rows* after *events*; the keys that they touched. Raises whatever the projection does."""
     touched: set[str] = set()
+    key_of = row_key(projection)
     for event in events:
-        key = row_key(projection, event)
+        key = str(key_of(event))
         row = projection.apply(rows.get(key), event)
         touched.add(key)
         if row is None:
@@ -58,10 +59,11 @@ class Folding:
     def keyed(self, events: Iterable[Event]) -> list[tuple[str, Event]]:
         """Those of *events* that can be taken in, each with the key of its row."""
         keyed: list[tuple[str, Event]] = []
+        key_of = row_key(self._projection)
         for event in events:
             if event.job_id not in self.parked:
                 try:
-                    keyed.append((row_key(self._projection, event), event))
+                    keyed.append((str(key_of(event)), event))
                 except Exception as failure:  # noqa: BLE001  # anyone may write a projection
                     self._park(event, failure)
         return keyed
@@ -76,9 +78,10 @@ class Folding:
     def _at_once(self, keyed: list[tuple[str, Event]], stored: Mapping[str, bytes]) -> dict[str, bytes | None]:
         shape = row_type(self._projection)
         rows: Rows = {key: json.decode(body, type=shape) for key, body in stored.items()}
+        apply = self._projection.apply
         for key, event in keyed:
-            rows[key] = self._projection.apply(rows.get(key), event)
-        return {key: _stored(rows[key]) for key, _ in keyed}
+            rows[key] = apply(rows.get(key), event)
+        return {key: _stored(rows[key]) for key in {key for key, _ in keyed}}
 
     def _one_by_one(self, keyed: list[tuple[str, Event]], stored: Mapping[str, bytes]) -> dict[str, bytes | None]:
         bodies: dict[str, bytes | None] = dict(stored)

@@ -11,6 +11,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from jobsvc.domain.events import Event
 
 
@@ -29,10 +31,15 @@ class Projection(Protocol):
         ...
 
 
-def row_key(projection: Projection, event: Event) -> str:
-    """The key of the row that *event* belongs to in *projection*."""
-    key = getattr(projection, "key", None)
-    return event.job_id if key is None else str(key(event))
+def row_key(projection: Projection) -> Callable[[Event], str]:
+    """What gives the key of the row that an event belongs to in *projection*."""
+    key: Callable[[Event], str] | None = getattr(projection, "key", None)
+    return key or job_id_of
+
+
+def job_id_of(event: Event) -> str:
+    """The job that *event* happened to: where a projection says nothing else, each has a row."""
+    return event.job_id
 
 
 def row_type(projection: Projection) -> Any:  # noqa: ANN401  # a type for msgspec to decode into

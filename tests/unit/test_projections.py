@@ -297,9 +297,9 @@ def test_a_projection_that_says_nothing_is_keyed_by_job() -> None:
     """
     (birth,) = record(QUEUED)
 
-    assert JOB == row_key(Active(), birth)
+    assert JOB == row_key(Active())(birth)
     assert Any is row_type(Active())
-    assert "job.created" == row_key(Counts(), birth)
+    assert "job.created" == row_key(Counts())(birth)
     assert Count is row_type(Counts())
 
 
