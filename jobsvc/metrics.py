@@ -31,12 +31,17 @@ class Metrics:
     Every metric of one running service, in a registry of its own, so that two services in one process do not mix.
 
     Labels have few values, all from code: roles, verbs, codes, event types, route patterns. Never an id or an owner.
+
+    Attributes:
+        answered: By route and method, the requests that ``requests`` has yet to be told of. Plain numbers, since every
+            request counts and few look; a counter of the library's takes a lock each time.
     """
 
     content_type: Final = "text/plain; version=0.0.4; charset=utf-8"
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self.answered: dict[str, dict[str, int]] = {}
         self._declare_ledger()
         self._declare_jobs()
         self._declare_streams()
@@ -44,6 +49,10 @@ class Metrics:
 
     def exposition(self) -> bytes:
         """All metrics in the text format that Prometheus reads."""
+        for route, by_method in self.answered.items():
+            for method, count in by_method.items():
+                self.requests.labels(method, route).inc(count)
+                by_method[method] = 0
         return generate_latest(self.registry)
 
     def _declare_ledger(self) -> None:

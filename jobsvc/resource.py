@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType, json, structs
 
 from jobsvc.domain.events import EventType, FollowupRequested, Started
-from jobsvc.domain.moments import SECOND_US, rfc3339, rfc3339_or_none
-from jobsvc.domain.words import State
+from jobsvc.domain.moments import SECOND_US, rfc3339
+from jobsvc.domain.words import ACTIVE, State
 
 if TYPE_CHECKING:
     from jobsvc.changes import Change
@@ -127,12 +127,12 @@ def job_resource(job: Job, *, lease_expires_at: Micros | None = None, brief: boo
         if _is_large(result):
             result = UNSET
             omitted.append("result")
-    # By place, in the order of the record: so many by name cost 0.7 µs more.
+    # By place, in the order of the record, and each moment asked for here: names and calls would cost as much again.
     return JobResource(
         job.id,
         job.kind,
         job.state,
-        job.active,
+        job.state in ACTIVE,
         job.version,
         job.position,
         submission.owner,
@@ -153,12 +153,12 @@ def job_resource(job: Job, *, lease_expires_at: Micros | None = None, brief: boo
         job.followed_by,
         job.follows,
         rfc3339(job.created_at),
-        rfc3339_or_none(terms.run_at),
-        rfc3339_or_none(job.started_at),
-        rfc3339_or_none(job.finished_at),
-        rfc3339_or_none(job.due_at),
-        rfc3339_or_none(job.deadline),
-        rfc3339_or_none(lease_expires_at),
+        None if terms.run_at is None else rfc3339(terms.run_at),
+        None if job.started_at is None else rfc3339(job.started_at),
+        None if job.finished_at is None else rfc3339(job.finished_at),
+        None if job.due_at is None else rfc3339(job.due_at),
+        None if job.deadline is None else rfc3339(job.deadline),
+        None if lease_expires_at is None else rfc3339(lease_expires_at),
         job.worker,
         given,
         result,

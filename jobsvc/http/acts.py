@@ -119,11 +119,11 @@ async def _in_lines(call: Call, act: Act, verb: str) -> Response:
     response.headers["X-Request-Id"] = call.request_id
     while not (await asyncio.wait({act.ended}, timeout=TOLD_EVERY_S))[0]:
         if not response.prepared:
-            await response.prepare(call.request)
+            await response.prepare(call.request.aiohttp)
         await response.write(_line({"verb": verb, "done": act.done, "of": act.of}))
     if not response.prepared:
         result = act.result
-        await response.prepare(call.request)
+        await response.prepare(call.request.aiohttp)
         await response.write(_line({"result": result}))
     else:
         await response.write(_line(_outcome(call, act)))

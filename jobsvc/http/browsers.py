@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import hdrs, web
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 _SENT: Final = (
     "Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, Last-Event-ID, Prefer, X-Request-Id"
@@ -74,26 +74,26 @@ class Browsers:
         self._lines = {origin: always + _lines(told.items()) for origin, told in self._told.items()}
         self.strangers_lines = always + _lines(self._strangers.items())
 
-    def adorn(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
-        """*response*, about to be sent in answer to *request*, says what browsers may do with it."""
+    def adorn(self, asked: Mapping[str, str], response: web.StreamResponse) -> None:
+        """*response*, about to answer a request with the headers *asked*, says what browsers may do with it."""
         headers = response.headers
         headers[hdrs.SERVER] = _SERVER
         for name, value in self._guards:
             if name not in headers:
                 headers.add(name, value)
         if self._told:
-            headers.extend(self._told.get(request.headers.get(hdrs.ORIGIN, ""), self._strangers))
+            headers.extend(self._told.get(asked.get(hdrs.ORIGIN, ""), self._strangers))
 
-    def lines(self, request: web.BaseRequest) -> bytes:
+    def lines(self, asked: Mapping[str, str]) -> bytes:
         """The same as ``adorn`` adds, as the lines of a head, where the answer says nothing of it itself."""
         if not self._told:
             return self.strangers_lines
-        return self._lines.get(request.headers.get(hdrs.ORIGIN, ""), self.strangers_lines)
+        return self._lines.get(asked.get(hdrs.ORIGIN, ""), self.strangers_lines)
 
-    def preflight(self, request: web.BaseRequest, methods: str) -> web.Response:
+    def preflight(self, asked: Mapping[str, str], methods: str) -> web.Response:
         """The answer to OPTIONS: what the path takes, and for a page of an allowed origin what it may send."""
         headers = {"Allow": methods}
-        if request.headers.get(hdrs.ORIGIN, "") in self._told and "Access-Control-Request-Method" in request.headers:
+        if asked.get(hdrs.ORIGIN, "") in self._told and "Access-Control-Request-Method" in asked:
             headers["Access-Control-Allow-Methods"] = methods
             headers["Access-Control-Allow-Headers"] = _SENT
             headers["Access-Control-Max-Age"] = str(_PREFLIGHT_MAX_AGE_S)

@@ -87,8 +87,9 @@ class Call:
         Raises:
             SlowDown: More often than it may.
         """
-        if self.is_limited:
-            self.service.limits.writes.count(self.holder)
+        principal = self.principal
+        if principal.role in LIMITED_ROLES:
+            self.service.limits.writes.count(principal.actor)
 
     def count_further_writes(self, count: int) -> None:
         """
@@ -147,7 +148,7 @@ class Call:
 
     def query(self, name: str) -> str | None:
         """The query parameter *name*, if it was sent."""
-        return self.request.query.get(name) if self.request.rel_url.raw_query_string else None
+        return self.request.query.get(name) if self.request.url.raw_query_string else None
 
     def whole_number(self, name: str, *, default: int, least: int, most: int) -> int:
         """
@@ -192,7 +193,7 @@ class Call:
 
     def _is_json(self) -> bool:
         """True if the body says that it is JSON; the header as nearly all send it is not taken apart."""
-        return self.request.headers.get("Content-Type") == _JSON or self.request.content_type == _JSON
+        return self.request.headers.get("Content-Type") == _JSON or self.request.aiohttp.content_type == _JSON
 
     async def sent(self) -> bytes:
         """
@@ -204,7 +205,7 @@ class Call:
         try:
             content = self.request.whole
             if content is None:
-                stream = self.request.content
+                stream = self.request.aiohttp.content
                 content = stream.read_nowait() if stream.is_eof() else await self._incoming()
         except web.HTTPRequestEntityTooLarge as error:
             raise _too_large(self.service.settings.body_bytes_max) from error
@@ -221,7 +222,7 @@ class Call:
         with self.service.limits.bodies.held(self.holder, "many bodies are coming in; send this one again"):
             try:
                 async with asyncio.timeout(settings.body_wait_s):
-                    return await self.request.read()
+                    return await self.request.aiohttp.read()
             except TimeoutError as error:
                 message = f"the body did not come in within {settings.body_wait_s:g} seconds"
                 raise Malformed(message) from error
@@ -250,7 +251,7 @@ class Call:
             raise InvalidCommand(message)
         # The key is one for all that the caller does: the same one for another path is another request, and so it is
         # for another owner, which may stand in the query.
-        target = f"{self.request.method} {self.request.path_qs}\n".encode()
+        target = f"{self.request.method} {self.request.url!s}\n".encode()
         digest = hashlib.sha256(target + content).hexdigest()
         return MarkRequest(self.principal.actor, _SCOPE, key, digest)
 

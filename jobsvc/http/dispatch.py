@@ -53,7 +53,7 @@ class Dispatch:
     def __call__(self, request: Request) -> Awaitable[Response]:
         """What answers *request*."""
         # As yarl has it: decoded where that changes nothing.
-        path = request.rel_url.raw_path
+        path = request.url.raw_path
         exact = self._exact.get(path)
         if exact is not None:
             return exact(request, "")
@@ -74,6 +74,6 @@ async def welcome_body(request: Request) -> None:
 
     ``web.Application`` does this in its router, ``web.Server`` leaves it to the handler.
     """
-    if request.headers.get("Expect", "").lower() == "100-continue" and request.version == HttpVersion11:
-        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        request.writer.output_size = 0
+    if request.headers.get("Expect", "").lower() == "100-continue" and request.aiohttp.version == HttpVersion11:
+        await request.aiohttp.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.aiohttp.writer.output_size = 0

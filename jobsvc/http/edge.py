@@ -84,26 +84,37 @@ def _answering(by_method: Mapping[str, Route], service: Service) -> Callable[[Re
     path = next((route.path for route in by_method.values()), None)
     cleanup = any(route.cleanup for route in by_method.values())
     methods = ", ".join([*by_method, "OPTIONS"])
-    answered = {method: service.metrics.requests.labels(method, route.path) for method, route in by_method.items()}
+    origins = service.identity.origins
+    answered = dict.fromkeys([*by_method, "OPTIONS"], 0)
     if path is not None:
-        answered["OPTIONS"] = service.metrics.requests.labels("OPTIONS", path)
+        service.metrics.answered[path] = answered
 
     async def answer(request: Request, named: str) -> Response:
-        request_id = _request_id(request)
-        call = Call(request, service, request_id, named=named)
+        call = Call(request, service, _request_id(request), named=named)
         try:
-            response = await _run(by_method, call, methods)
+            origins.check_host(request)
+            route = by_method.get(request.method)
+            if route is None:
+                response: Response = _unrouted(call, methods if by_method else None)
+            elif route.roles is not None and not (_is_remembered(route, call) or await _is_proved(route, call)):
+                # Used or out of time: what makes an EventSource stop asking.
+                response = web.Response(status=204)
+            else:
+                _check(route, call)
+                if "Expect" in request.headers:
+                    await welcome_body(request)
+                response = await route.handler(call)
         except (Rejected, Unavailable, InternalFault) as error:
             tell_refusal(call, error.code, route=path)
-            return problem_response(error, instance=request.path, request_id=request_id, cleanup=cleanup)
+            return problem_response(error, instance=request.path, request_id=call.request_id, cleanup=cleanup)
         except (asyncio.CancelledError, ConnectionError):
             raise
         except Exception as fault:  # noqa: BLE001  # the edge: the caller gets a problem, and we the trace
             tell_fault(call, fault, route=path)
-            return problem_response(InternalFault(), instance=request.path, request_id=request_id, cleanup=cleanup)
-        answered[request.method].inc()
+            return problem_response(InternalFault(), instance=request.path, request_id=call.request_id, cleanup=cleanup)
+        answered[request.method] += 1
         if not response.prepared:
-            response.headers["X-Request-Id"] = request_id
+            response.headers["X-Request-Id"] = call.request_id
         if call.credential is not None and call.credential.bearer.principal.role == "operator":
             tell_act(call, route=path)
         return response
@@ -111,33 +122,42 @@ def _answering(by_method: Mapping[str, Route], service: Service) -> Callable[[Re
     return answer
 
 
-async def _run(by_method: Mapping[str, Route], call: Call, methods: str) -> Response:
+def _unrouted(call: Call, methods: str | None) -> Response:
+    """The answer to a method that no route has, on a path that takes *methods*, or is none."""
+    if methods is None:
+        raise NotFound
+    if call.request.method == "OPTIONS":
+        return call.service.browsers.preflight(call.request.headers, methods)
+    raise MethodNotAllowed(methods)
+
+
+def _is_remembered(route: Route, call: Call) -> bool:
+    """True if it is known already who calls, which mostly it is; nothing is waited for."""
+    if route.ticket and "ticket" in call.request.query:
+        return False
+    call.credential = call.service.identity.remembered(call.request)
+    return call.credential is not None
+
+
+async def _is_proved(route: Route, call: Call) -> bool:
+    """True if the caller has proved who it is; False if it came with a ticket that is no more."""
     identity, request = call.service.identity, call.request
-    identity.origins.check_host(request)
-    route = by_method.get(request.method)
-    if route is None:
-        if not by_method:
-            raise NotFound
-        if request.method == "OPTIONS":
-            return call.service.browsers.preflight(request, methods)
-        raise MethodNotAllowed(methods)
+    ticket = request.query.get("ticket") if route.ticket else None
+    call.credential = await (identity.prove(request) if ticket is None else identity.redeem(ticket))
+    return call.credential is not None
+
+
+def _check(route: Route, call: Call) -> None:
+    """Refuses who may not call *route*, or not so often, or asks it for what it does not take."""
     if route.roles is not None:
-        ticket = request.query.get("ticket") if route.ticket else None
-        call.credential = await (identity.prove(request) if ticket is None else identity.redeem(ticket))
-        if call.credential is None:
-            # Used or out of time: what makes an EventSource stop asking.
-            return web.Response(status=204)
-        role = call.credential.bearer.principal.role
-        if role not in route.roles:
-            message = f"the role {role} may not do this"
+        principal = call.principal
+        if principal.role not in route.roles:
+            message = f"the role {principal.role} may not do this"
             raise AccessDenied(message)
-        if request.method == "POST":
+        if call.request.method == "POST":
             call.count_write()
     if route.query is not None:
-        _check_query(request, route.query)
-    if "Expect" in request.headers:
-        await welcome_body(request)
-    return await route.handler(call)  # type: ignore[no-any-return]
+        _check_query(call.request, route.query)
 
 
 def _check_query(request: Request, known: frozenset[str]) -> None:

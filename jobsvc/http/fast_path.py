@@ -24,11 +24,12 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.streams import EMPTY_PAYLOAD
 
 from jobsvc.http.reply import Reply
-from jobsvc.http.request import Request
+from jobsvc.http.request import Adorned, Request
 
 if TYPE_CHECKING:
     from aiohttp.http import RawRequestMessage
 
+    from jobsvc.http.identity import Proved
     from jobsvc.http.server import Server
 
 HEAD_LINE_BYTES_MAX: Final = 65_536
@@ -52,6 +53,7 @@ class FastPath(BaseProtocol):
     One connection, for as long as all that comes over it is plain.
 
     Attributes:
+        proved: What its caller was last proved to be, as identity keeps it.
         ssl_context, peername, sockname: What aiohttp's request wants to know of its connection.
     """
 
@@ -71,6 +73,7 @@ class FastPath(BaseProtocol):
         "_size",
         "_waiter",
         "peername",
+        "proved",
         "sockname",
         "ssl_context",
     )
@@ -106,6 +109,7 @@ class FastPath(BaseProtocol):
         self._idle_timer: asyncio.TimerHandle | None = None
         self._idle_until = 0.0
         self._closing = False
+        self.proved: Proved | None = None
         self.ssl_context: Any = None
         self.peername: Any = None
         self.sockname: Any = None
@@ -160,6 +164,7 @@ class FastPath(BaseProtocol):
         length = headers.get(hdrs.CONTENT_LENGTH, "0")
         if (
             message.version != HttpVersion11
+            or not message.path.startswith("/")
             or message.should_close
             or message.upgrade
             or message.chunked
@@ -189,16 +194,18 @@ class FastPath(BaseProtocol):
             self._rest_timer.cancel()
             self._rest_timer = None
         self._came, self._message, self._size = b"", None, 0
-        writer = StreamWriter(self, self._loop)
-        self._asked = Request(
-            message, EMPTY_PAYLOAD, self, writer, None, self._loop, service=self._server.service, whole=body
-        )
+        self._asked = Request(message, message.url, body, self)
         waiter = self._waiter
         if waiter is not None:
             self._waiter = None
             waiter.set_result(None)
         elif self._serving is None:
             self._serving = self._loop.create_task(self._serve(), name="connection")
+
+    def adorned(self, message: RawRequestMessage) -> Adorned:
+        """Aiohttp's request for *message*, which came over this connection."""
+        writer = StreamWriter(self, self._loop)
+        return Adorned(message, EMPTY_PAYLOAD, self, writer, None, self._loop, service=self._server.service)
 
     async def _serve(self) -> None:
         """Each request that is asked is answered, until the connection ends or is handed over."""
@@ -222,14 +229,15 @@ class FastPath(BaseProtocol):
         try:
             response = await self._server.answer(request)
             if type(response) is not Reply or response.prepared or request.method == "HEAD":
-                await response.prepare(request)
+                await response.prepare(request.aiohttp)
                 await response.write_eof()
                 return bool(response.keep_alive)
-            if self.transport is None or self.transport.is_closing():
+            transport = self.transport
+            if transport is None or transport.is_closing():
                 return False
-            self.transport.write(response.whole(request))
+            transport.write(response.whole(self._server.service.browsers.lines(request.headers)))
             if self.writing_paused:
-                await request.writer.drain()
+                await request.aiohttp.writer.drain()
         except ConnectionError:
             return False
         except Exception as fault:  # noqa: BLE001  # the caller is told, and the log
@@ -240,8 +248,8 @@ class FastPath(BaseProtocol):
     async def _fail(self, request: Request, fault: Exception) -> None:
         """The caller is told that we failed, if no answer was begun."""
         with suppress(ConnectionError):
-            response = self._server.failed(request, fault)
-            await response.prepare(request)
+            response = self._server.failed(request.aiohttp, fault)
+            await response.prepare(request.aiohttp)
             await response.write_eof()
 
     # Ends

@@ -7,7 +7,7 @@ domain; here is only who it is, which roles a route takes being the route table'
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from msgspec import Struct
 
@@ -19,10 +19,9 @@ from jobsvc.http.problems import Unauthenticated
 from jobsvc.tokens import Bearer, UnusableToken, issue, read_bearer
 
 if TYPE_CHECKING:
-    from aiohttp import web
-
     from jobsvc.clock import Clock
     from jobsvc.http.provider import Provider
+    from jobsvc.http.request import Request
     from jobsvc.http.revocations import Revocation, Revocations
     from jobsvc.settings import Settings
 
@@ -37,6 +36,14 @@ class Credential(Struct, frozen=True):
     bearer: Bearer
     text: str
     cookie: bool
+
+
+class Proved(NamedTuple):
+    """What the sender of one Authorization header was proved to be, before who was forgotten since."""
+
+    authorization: str
+    credential: Credential
+    times_forgotten: int
 
 
 class Identity:
@@ -82,7 +89,7 @@ class Identity:
 
     # Proving
 
-    async def prove(self, request: web.BaseRequest) -> Credential:
+    async def prove(self, request: Request) -> Credential:
         """
         Who sent *request*. Where cookie and Authorization both come, Authorization wins.
 
@@ -97,8 +104,12 @@ class Identity:
             scheme, _, text = authorization.partition(" ")
             if scheme.lower() != "bearer":
                 raise Unauthenticated
-            return Credential(await self._bearer(text.strip()), text, cookie=False)
-        cookie = request.cookies.get(self.origins.cookie_name(request))
+            times = self._times_forgotten
+            credential = Credential(await self._bearer(text.strip()), text, cookie=False)
+            if request.connection is not None:
+                request.connection.proved = Proved(authorization, credential, times)
+            return credential
+        cookie = request.aiohttp.cookies.get(self.origins.cookie_name(request))
         if cookie is None:
             raise Unauthenticated
         bearer = await self._bearer(cookie)
@@ -106,6 +117,18 @@ class Identity:
             raise Unauthenticated
         self.origins.check_origin(request)
         return Credential(bearer, cookie, cookie=True)
+
+    def remembered(self, request: Request) -> Credential | None:
+        """
+        What ``prove`` would say, if the same was just said on this connection: most callers keep theirs.
+        """
+        connection = request.connection
+        if connection is None or connection.proved is None:
+            return None
+        authorization, credential, times = connection.proved
+        if times != self._times_forgotten or request.headers.get("Authorization") != authorization:
+            return None
+        return credential if credential.bearer.expires_at > self._clock.now() else None
 
     async def redeem(self, ticket: str) -> Credential | None:
         """
@@ -175,6 +198,7 @@ class Identity:
 
     def _forget(self, revocation: Revocation, _farewell: str) -> None:
         self._bearers.forget(revocation)
+        self._times_forgotten += 1
 
     # Guests
 

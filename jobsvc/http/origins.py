@@ -16,8 +16,7 @@ from jobsvc.http.problems import Misdirected
 from jobsvc.settings import is_loopback
 
 if TYPE_CHECKING:
-    from aiohttp import web
-
+    from jobsvc.http.request import Request
     from jobsvc.settings import Settings
 
 COOKIE: Final = "jobsvc_session"
@@ -25,6 +24,8 @@ SECURE_COOKIE: Final = f"__Host-{COOKIE}"
 """A browser takes this name from us alone, over TLS, for every path: no neighbour on the domain can plant one."""
 _SAME_SITE: Final = frozenset({"same-origin", "none"})
 _READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+
+_MET_MAX: Final = 100
 
 
 class Origins:
@@ -34,28 +35,35 @@ class Origins:
         self._allowed = frozenset(settings.allowed_origins)
         self._behind_tls = settings.cookie_secure
         self._hosts = _hosts_of(settings)
+        self._met: set[str] = set()
+        """Host headers that were found to be ours, as they were sent."""
         self._takes_addresses = not settings.allowed_hosts and not is_loopback(settings.host)
 
-    def is_secure(self, request: web.BaseRequest) -> bool:
+    def is_secure(self, request: Request) -> bool:
         """True if the browser sent *request* over TLS: to us, or to what stands in front of us as a setting says."""
-        return self._behind_tls or request.secure
+        return self._behind_tls or request.aiohttp.secure
 
-    def cookie_name(self, request: web.BaseRequest) -> str:
+    def cookie_name(self, request: Request) -> str:
         """The one name under which the session's cookie counts on *request*."""
         return SECURE_COOKIE if self.is_secure(request) else COOKIE
 
-    def check_host(self, request: web.BaseRequest) -> None:
+    def check_host(self, request: Request) -> None:
         """
         Refuses a Host name that is not ours, which a rebinding page would send; ports are not compared.
 
         Raises:
             Misdirected: It is not ours.
         """
-        name = _name_of(request.headers.get("Host", ""))
+        host = request.headers.get("Host", "")
+        if host in self._met:
+            return
+        name = _name_of(host)
         if name not in self._hosts and not (self._takes_addresses and _is_address(name)):
             raise Misdirected
+        if len(self._met) < _MET_MAX:
+            self._met.add(host)
 
-    def check_origin(self, request: web.BaseRequest) -> None:
+    def check_origin(self, request: Request) -> None:
         """
         Refuses a write that a page of another origin may have caused with our cookie.
 

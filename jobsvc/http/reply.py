@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, cast
 from aiohttp import HttpVersion11, web
 
 if TYPE_CHECKING:
-    from jobsvc.http.request import Request
+    from jobsvc.http.request import Adorned
 
 JSON_HEADERS: Final = {"Content-Type": "application/json", "Cache-Control": "no-store"}
 
@@ -47,14 +47,14 @@ class Reply:
         self.prepared = False
         self.keep_alive = True
 
-    def whole(self, request: Request) -> bytes:
-        """Head and body as they go over the wire, of which this is to be the only time."""
+    def whole(self, told: bytes) -> bytes:
+        """Head and body as they go over the wire, this once; with the lines that browsers are to be *told*."""
         self.prepared = True
         head = _begun(self.status, int(time.time()))
         for name, value in self.headers.items():
             head += f"{name}: {value}\r\n"
         content = self._content
-        return b"%bContent-Length: %d\r\n%b\r\n%b" % (head.encode("latin-1"), len(content), request.told, content)
+        return b"%bContent-Length: %d\r\n%b\r\n%b" % (head.encode("latin-1"), len(content), told, content)
 
     async def prepare(self, request: web.BaseRequest) -> None:
         """Head and body have been handed to the connection, or the head alone as aiohttp makes it."""
@@ -67,7 +67,7 @@ class Reply:
             await other.prepare(request)
             self.keep_alive = bool(other.keep_alive)
             return
-        await request.writer.write(self.whole(cast("Request", request)))
+        await request.writer.write(self.whole(cast("Adorned", request).told))
 
     async def write_eof(self) -> None:
         """All of it has been handed to the connection, and no more of it waits there than may."""

@@ -20,7 +20,7 @@ from jobsvc.http.edge import new_request_id
 from jobsvc.http.fast_path import HEAD_LINE_BYTES_MAX, FastPath
 from jobsvc.http.problems import CONTENT_TYPE, InternalFault, Malformed, problem, problem_response
 from jobsvc.http.reply import Reply
-from jobsvc.http.request import Request
+from jobsvc.http.request import Adorned, Request
 from jobsvc.resource import encode
 from jobsvc.telemetry import log, log_failure
 
@@ -57,7 +57,7 @@ class Server(web.Server):
         """
         # A caller that goes away cancels its handler: a waiting claim or stream is gone at once. Commands go on.
         # What aiohttp hands on is what the factory made, and of an answer it asks no more than a Reply has.
-        super().__init__(cast("Any", handler), request_factory=self._request, handler_cancellation=True)
+        super().__init__(cast("Any", self._answer_adorned), request_factory=self._request, handler_cancellation=True)
         self.answer = handler
         self.service = service
         self.connected = 0
@@ -133,8 +133,11 @@ class Server(web.Server):
         response.force_close()
         return response
 
-    def _request(self, *parts: Any) -> web.BaseRequest:  # noqa: ANN401  # message, payload, protocol, writer, task
-        return Request(*parts, asyncio.get_running_loop(), service=self.service)
+    async def _answer_adorned(self, request: Adorned) -> Response:
+        return await self.answer(Request(request, request.rel_url, None, None))
+
+    def _request(self, *parts: Any) -> Adorned:  # noqa: ANN401  # message, payload, protocol, writer, task
+        return Adorned(*parts, asyncio.get_running_loop(), service=self.service)
 
 
 class Protocol(web.RequestHandler):

@@ -41,7 +41,7 @@ async def guest(call: Call) -> Response:
         owner, token, expires_at, status = *known, 200
     else:
         # The address first: what it is refused takes nothing from the others.
-        service.limits.guests_of_network.count(network_of(request.remote))
+        service.limits.guests_of_network.count(network_of(request.aiohttp.remote))
         service.limits.guests.count(ALL_ADDRESSES)
         owner, token, expires_at = service.identity.make_guest(service.ledger.new_id())
         status = 201
@@ -92,7 +92,7 @@ async def claim(call: Call) -> Response:
     response = web.Response(body=encode(ClaimedAnswer(taken.moved + handed, taken.merged)), headers=JSON_HEADERS)
     origins = service.identity.origins
     name = origins.cookie_name(call.request)
-    if call.request.cookies.get(name) == body.guest_token:
+    if call.request.aiohttp.cookies.get(name) == body.guest_token:
         # Whoever claims by this very cookie would be a guest, so the user came with something else.
         response.del_cookie(name, path="/", secure=origins.is_secure(call.request))
     return response

@@ -175,21 +175,21 @@ class Streams:
         response.content_type = form.content_type
         if form.chunked:
             response.enable_chunked_encoding()
-        await response.prepare(call.request)
+        await response.prepare(call.request.aiohttp)
         if call.request.method == "HEAD":
             return response
         try:
             job = None if single is None else await self._ledger.read_job(single)
         except Exception:
             # The answer has begun, and no other can follow it.
-            cut(call.request)
+            cut(call.request.aiohttp)
             raise
-        self._hand_over.leave(call.request, response, self._begin(call, form, scope=scope, single=job))
+        self._hand_over.leave(call.request.aiohttp, response, self._begin(call, form, scope=scope, single=job))
         return response
 
     def _begin(self, call: Call, form: Form, *, scope: Scope, single: Job | None) -> Wire:
         """The connection has the transport, and wrote what there was room for: no await, so that neither is alone."""
-        transport = transport_of(call.request)
+        transport = transport_of(call.request.aiohttp)
         wire = Wire(self.written, chunked=form.chunked)
         wire.connection = connection = self._connect(call, wire, form, scope=scope, single=single)
         self._admit(connection)
@@ -365,7 +365,7 @@ def _cursor_text(call: Call) -> str | None:
 
 def _form_of(call: Call) -> Form:
     """The form that the request asks for; chunks are not for HTTP/1.0."""
-    chunked = call.request.version >= HttpVersion11
+    chunked = call.request.aiohttp.version >= HttpVersion11
     if "application/x-ndjson" in call.request.headers.get("Accept", ""):
         return LINES if chunked else LINES_UNCHUNKED
     return SSE if chunked else SSE_UNCHUNKED

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from msgspec import Raw
 
     from jobsvc.http.call import Call
-    from jobsvc.http.service import Service
+    from jobsvc.settings import Settings
 
+_HOWEVER: Final = c.Dedup()
 _RUN_AT_END: Final = parse_rfc3339("9900-01-01T00:00:00Z")
 """Deadlines that count from a run_at, which reach ten years, can then be written as dates too."""
 
@@ -38,39 +39,37 @@ def create_command(call: Call, body: bodies.CreateBody) -> c.Create:
     if who.role in LIMITED_ROLES:
         _check_guest(call, body, terms)
     return c.Create(
-        job_id=call.service.ledger.new_id(),
-        who=who,
-        kind=body.kind,
-        submission=_submission(call.service, body, who.owner),
-        terms=terms,
-        dedup=_dedup(body.dedup),
+        call.service.ledger.new_id(),
+        who,
+        body.kind,
+        _submission(call.service.settings, body, who.owner),
+        terms,
+        _dedup(body.dedup),
         request_id=call.request_id,
     )
 
 
-def _submission(service: Service, body: bodies.CreateBody, owner: str) -> Submission:
-    settings = service.settings
+def _submission(settings: Settings, body: bodies.CreateBody, owner: str) -> Submission:
     key, rule = body.key, None
-    _check_length(body.key, settings.key_characters_max, "/key", least=1)
-    _check_length(body.title, settings.title_characters_max, "/title")
-    metadata = bodies.plain(body.metadata)
-    if metadata is not bodies.EMPTY_OBJECT and not _is_object(metadata, settings.metadata_bytes_max):
-        message = f"metadata is an object of at most {settings.metadata_bytes_max} bytes"
-        raise InvalidCommand(message, pointer="/metadata")
+    if key is not None:
+        _check_length(key, settings.key_characters_max, "/key", least=1)
+    if body.title is not None:
+        _check_length(body.title, settings.title_characters_max, "/title")
+    given, metadata = body.input, body.metadata
+    # Mostly there is none of either, and what stands for that need not be looked at.
+    if given is not bodies.EMPTY_OBJECT:
+        given = bodies.plain(given)
+    if metadata is not bodies.EMPTY_OBJECT:
+        metadata = bodies.plain(metadata)
+        if not _is_object(metadata, settings.metadata_bytes_max):
+            message = f"metadata is an object of at most {settings.metadata_bytes_max} bytes"
+            raise InvalidCommand(message, pointer="/metadata")
     if body.url is not None:
         profile = profile_for(body.kind, settings.profiles)
         made = _key(body.url, profile, settings.key_characters_max)
         if key is None:
             key, rule = made, f"{profile}/{RULE_VERSION}"
-    return Submission(
-        owner=owner,
-        key=key,
-        key_rule=rule,
-        url=body.url,
-        title=body.title,
-        input=bodies.plain(body.input),
-        metadata=metadata,
-    )
+    return Submission(owner, key, rule, body.url, body.title, given, metadata)
 
 
 def _is_object(raw: Raw, bytes_max: int) -> bool:
@@ -85,16 +84,16 @@ def _key(url: str, profile: str, characters_max: int) -> str:
 
 
 def _terms(body: bodies.CreateBody) -> Terms:
+    if body.run_at is None and body.deadline_s is None and body.start_within_s is None:
+        return Terms(body.priority, body.max_attempts)
     return Terms(
-        priority=body.priority,
-        max_attempts=body.max_attempts,
-        run_at=_moment(body.run_at),
-        deadline_us=_micros(body.deadline_s),
-        start_within_us=_micros(body.start_within_s),
+        body.priority, body.max_attempts, _moment(body.run_at), _micros(body.deadline_s), _micros(body.start_within_s)
     )
 
 
 def _dedup(body: bodies.DedupBody) -> c.Dedup:
+    if body is bodies.HOWEVER:
+        return _HOWEVER
     if body.max_age_s is not None and body.on_completed != "reuse":
         message = "max_age_s says how fresh a result must be to be reused; it goes with on_completed: reuse"
         raise InvalidCommand(message, pointer="/dedup/max_age_s")
@@ -118,8 +117,8 @@ def _check_guest(call: Call, body: bodies.CreateBody, terms: Terms) -> None:
         raise InvalidCommand("guests and users may not create jobs of this kind", pointer="/kind")
 
 
-def _check_length(text: str | None, most: int, pointer: str, *, least: int = 0) -> None:
-    if text is not None and not least <= len(text) <= most:
+def _check_length(text: str, most: int, pointer: str, *, least: int = 0) -> None:
+    if not least <= len(text) <= most:
         raise InvalidCommand(f"{pointer[1:]} has {least} to {most} characters", pointer=pointer)
 
 

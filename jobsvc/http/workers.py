@@ -97,7 +97,7 @@ async def _hand_over(call: Call, response: Response, fresh: Sequence[Job]) -> Re
         if transport is None or transport.is_closing():
             raise ConnectionResetError
         response.headers["X-Request-Id"] = call.request_id
-        await response.prepare(call.request)
+        await response.prepare(call.request.aiohttp)
         await response.write_eof()
     except (ConnectionError, asyncio.CancelledError):
         call.service.ledger.undo(fresh)

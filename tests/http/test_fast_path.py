@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from jobsvc.http.reply import Response
     from jobsvc.http.request import Request
+    from tests.http.client import Caller
     from tests.http.conftest import Starter
     from tests.http.world import World
 
@@ -343,3 +344,29 @@ async def test_where_it_does_not_work_aiohttp_has_every_connection(
 
         assert not await _fast_path(world.service)
     assert ["fast_path.off"] == [line.message for line in caplog.records if line.message == "fast_path.off"]
+
+
+async def test_who_is_remembered_on_a_connection_is_no_longer_than_it_counts(world: World) -> None:
+    """
+    Callers on one connection are told apart by each request's token, which ends when it ends or is revoked.
+    """
+    short = world.caller("guest", "short", ttl_s=60)
+    async with listening(world, fast=True) as (_, port), connected(port) as (reader, writer):
+
+        async def status_of(caller: Caller) -> int:
+            writer.write(
+                b"GET /api/jobs HTTP/1.1\r\n%bAuthorization: Bearer %b\r\n\r\n" % (HEAD, (caller.token or "").encode())
+            )
+            head = await reader.readuntil(b"\r\n\r\n")
+            await reader.readexactly(int(head.partition(b"Content-Length: ")[2].split(b"\r\n")[0]))
+            return int(head.split()[1])
+
+        before = [await status_of(caller) for caller in (world.guest, world.guest, world.worker, short, short)]
+        world.clock.advance(600)
+        run_out = [await status_of(short), await status_of(world.guest)]
+        await world.operator.post("/api/operator/revoke", {"reason": "left", "subject": world.guest.owner})
+        revoked = [await status_of(world.guest), await status_of(world.stranger)]
+
+    assert [200, 200, 403, 200, 200] == before
+    assert [401, 200] == run_out
+    assert [401, 200] == revoked

@@ -14,6 +14,7 @@ from jobsvc.http.server import Server
 from jobsvc.http.told import PUT_OFF
 
 if TYPE_CHECKING:
+    from jobsvc.http.request import Request
     from tests.http.conftest import LogLines, Starter
     from tests.http.world import World
 
@@ -128,7 +129,7 @@ async def test_an_answer_for_which_nobody_is_there_is_no_fault_of_ours(world: Wo
     A connection that went while its request was handled is closed, and no line asks to report it.
     """
 
-    async def gone(request: web.BaseRequest) -> web.StreamResponse:
+    async def gone(request: Request) -> web.StreamResponse:
         raise ConnectionResetError(request.path)
 
     runner = web.ServerRunner(Server(gone, world.service))
