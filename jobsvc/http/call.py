@@ -175,38 +175,35 @@ class Call:
         text = self.query(name)
         return None if text is None else seconds(text, name, most=most)
 
-    async def content(self) -> bytes:
+    def content(self) -> bytes:
         """
-        The body as sent.
+        The body, which the edge has waited for.
 
         Raises:
-            TooLarge, UnsupportedMediaType, Malformed: It is more than may be, not JSON, or cannot be decoded.
+            UnsupportedMediaType: It is not JSON as it is.
         """
-        content = await self.sent()
-        encoding = self.request.headers.get("Content-Encoding")
+        content, headers = self.request.whole or b"", self.request.headers
+        encoding = headers.get("Content-Encoding")
         if encoding is not None and encoding.lower() != "identity":
             message = "a body comes as it is: Content-Encoding is not taken"
             raise UnsupportedMediaType(message)
-        if content and not self._is_json():
+        # As nearly all send it, it is not taken apart.
+        if content and headers.get("Content-Type") != _JSON and self.request.aiohttp.content_type != _JSON:
             raise UnsupportedMediaType
         return content
 
-    def _is_json(self) -> bool:
-        """True if the body says that it is JSON; the header as nearly all send it is not taken apart."""
-        return self.request.headers.get("Content-Type") == _JSON or self.request.aiohttp.content_type == _JSON
-
-    async def sent(self) -> bytes:
+    async def wait_for_body(self) -> None:
         """
-        The body as sent, whatever it is.
+        All of the body is there, whatever it is.
 
         Raises:
             TooLarge, Malformed: It is more than may be, or did not come as it was announced.
         """
+        if self.request.whole is not None:
+            return
         try:
-            content = self.request.whole
-            if content is None:
-                stream = self.request.aiohttp.content
-                content = stream.read_nowait() if stream.is_eof() else await self._incoming()
+            stream = self.request.aiohttp.content
+            content = stream.read_nowait() if stream.is_eof() else await self._incoming()
         except web.HTTPRequestEntityTooLarge as error:
             raise _too_large(self.service.settings.body_bytes_max) from error
         except web.RequestPayloadError as error:
@@ -214,7 +211,7 @@ class Call:
             raise Malformed(message) from error
         if len(content) > self.service.settings.body_bytes_max:
             raise _too_large(self.service.settings.body_bytes_max)
-        return content
+        self.request.whole = content
 
     async def _incoming(self) -> bytes:
         """The body that is still coming in, of which there may be so many, for so long."""
@@ -227,9 +224,9 @@ class Call:
                 message = f"the body did not come in within {settings.body_wait_s:g} seconds"
                 raise Malformed(message) from error
 
-    async def body(self, shape: type[Any]) -> Any:  # noqa: ANN401  # an instance of *shape*
+    def body(self, shape: type[Any]) -> Any:  # noqa: ANN401  # an instance of *shape*
         """The body as a record of *shape*; an absent body is an empty object."""
-        return self.parse(shape, await self.content())
+        return self.parse(shape, self.content())
 
     def parse(self, shape: type[Any], content: bytes) -> Any:  # noqa: ANN401  # an instance of *shape*
         """*content* as a record of *shape*."""

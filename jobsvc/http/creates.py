@@ -37,7 +37,7 @@ _REASON_OF_OUTCOME: Final[dict[str, DedupReason]] = {
 
 async def create(call: Call) -> Response:
     """``POST /api/jobs``."""
-    content = await call.content()
+    content = call.content()
     command = create_command(call, call.parse(bodies.CreateBody, content))
     wait_s = _preferred_wait_s(call)
     answer = await call.service.ledger.execute(command, mark=call.mark(content))
@@ -54,7 +54,7 @@ async def create(call: Call) -> Response:
 
 async def create_batch(call: Call) -> Response:
     """``POST /api/jobs/batch``: each job on its own, the results in order."""
-    content = await call.content()
+    content = call.content()
     results, replayed = await decide_each(
         call,
         call.parse(bodies.BatchBody, content).jobs,
@@ -68,7 +68,7 @@ async def create_batch(call: Call) -> Response:
 
 async def retry(call: Call) -> Response:
     """``POST /api/jobs/{id}/retry``: a create of the same."""
-    content = await call.content()
+    content = call.content()
     body = call.parse(bodies.ReasonBody, content)
     command = c.Retry(
         job_id=known_id(call),

@@ -103,6 +103,8 @@ def _answering(by_method: Mapping[str, Route], service: Service) -> Callable[[Re
                 _check(route, call)
                 if "Expect" in request.headers:
                     await welcome_body(request)
+                if request.whole is None and request.method == "POST":
+                    await call.wait_for_body()
                 response = await route.handler(call)
         except (Rejected, Unavailable, InternalFault) as error:
             tell_refusal(call, error.code, route=path)

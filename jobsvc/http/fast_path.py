@@ -172,6 +172,8 @@ class FastPath(BaseProtocol):
             or not (length.isascii() and length.isdigit() and len(length) <= _LONGEST_LENGTH)
         ):
             return None
+        if int(length) > self._server.service.settings.body_bytes_max:
+            return None
         self._size += int(length)
         self._message = message
         return message

@@ -78,7 +78,7 @@ async def history(call: Call) -> Response:
 
 async def cancel(call: Call) -> Response:
     """``POST /api/jobs/{id}/cancel``: 200 ended, 202 cancelling."""
-    body = await call.body(bodies.CancelBody)
+    body = call.body(bodies.CancelBody)
     command = c.Cancel(
         job_id=known_id(call),
         who=call.acting(body.owner or call.query("owner")),
@@ -95,7 +95,7 @@ async def cancel(call: Call) -> Response:
 
 async def clean_up(call: Call) -> Response:
     """``POST /api/jobs/cleanup/{id}``: off the list if it has no right to be there; harmless to repeat."""
-    body = await call.body(bodies.CancelBody)
+    body = call.body(bodies.CancelBody)
     command = c.CleanUp(
         job_id=known_id(call),
         who=call.acting(body.owner or call.query("owner")),

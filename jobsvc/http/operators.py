@@ -70,7 +70,7 @@ async def head(call: Call) -> Response:
 
 async def revoke(call: Call) -> Response:
     """``POST /api/operator/revoke``: a subject's tokens count no more, or one token; their streams end."""
-    body = await call.body(bodies.RevokeBody)
+    body = call.body(bodies.RevokeBody)
     call.noted["reason"] = body.reason[: call.service.settings.message_characters_max]
     revocation = _revocation(body, reason_characters_max=call.service.settings.message_characters_max)
     expires_at = await call.service.revocations.revoke(revocation)

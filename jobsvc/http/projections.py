@@ -34,7 +34,7 @@ async def projections(call: Call) -> Response:
 async def rebuild_projection(call: Call) -> Response:
     """``POST /api/projections/{name}/rebuild``: the view anew, swapped in while the service goes on."""
     name, service = call.named, call.service
-    call.reason((await call.body(bodies.RebuildBody)).reason)
+    call.reason(call.body(bodies.RebuildBody).reason)
     if name in INLINE_NAMES:
         alone = service.ledger.alone
     else:
@@ -49,7 +49,7 @@ async def rebuild_projection(call: Call) -> Response:
 async def settle_parked(call: Call) -> Response:
     """``POST /api/projections/{name}/parked``: a parked job is tried again, with or without the event it waits at."""
     name = _known(call).name
-    body = await call.body(bodies.ParkedBody)
+    body = call.body(bodies.ParkedBody)
     call.noted["projection"] = name
     call.reason(body.reason)
     try:

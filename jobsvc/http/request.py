@@ -53,7 +53,7 @@ class Request:
         method: In capitals.
         url: What was asked for, from its path on.
         headers: As sent.
-        whole: The body, where all of it came with the head; None where it has to be waited for.
+        whole: The body, no larger than may be, where it is there; None where it has to be waited for.
         connection: What read it; None where aiohttp's own loop did.
     """
 

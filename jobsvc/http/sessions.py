@@ -35,7 +35,7 @@ async def guest(call: Call) -> Response:
     service, request = call.service, call.request
     origins = service.identity.origins
     origins.check_origin(request)
-    await call.body(bodies.EmptyBody)
+    call.body(bodies.EmptyBody)
     known = await _known_guest(call)
     if known is not None:
         owner, token, expires_at, status = *known, 200
@@ -80,7 +80,7 @@ async def claim(call: Call) -> Response:
     active ones have moved when this answers, the ended ones unless there are so many that they take longer than
     ``handover_wait_max_s``; those become readable soon after, and are not counted.
     """
-    service, body = call.service, await call.body(bodies.SessionClaimBody)
+    service, body = call.service, call.body(bodies.SessionClaimBody)
     who = call.acting(body.owner)
     if who.owner is None or not who.owner.startswith("user:"):
         message = "a guest is claimed for a user"
@@ -100,7 +100,7 @@ async def claim(call: Call) -> Response:
 
 async def link(call: Call) -> Response:
     """``POST /api/sessions/link``: an operator's token for the code that ``serve`` printed, once."""
-    body = await call.body(bodies.LinkBody)
+    body = call.body(bodies.LinkBody)
     bearer = call.service.identity.links.spend(body.code)
     if bearer is None:
         message = "this link was used or has run out; start the service again for another, or make a token"
@@ -115,7 +115,7 @@ async def ticket(call: Call) -> Response:
 
     The caller's own stream, or that of the owner that it names and may act for: a back end's ticket goes to a browser.
     """
-    body = await call.body(bodies.TicketBody)
+    body = call.body(bodies.TicketBody)
     owner = body.owner or call.query("owner")
     bearer = call.bearer if owner is None else _as_owner(call.bearer, call.acting(owner).owner)
     code, expires_at = call.service.identity.tickets.make(bearer)

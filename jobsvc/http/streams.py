@@ -170,7 +170,7 @@ class Streams:
             return await self._long_poll(call, scope, single, wait_s)
         form = _form_of(call)
         # A body means nothing here, but it must have come before the transport is another's; too large a one is a 413.
-        await call.sent()
+        await call.wait_for_body()
         response = Streamed(headers=HEADERS | {"X-Request-Id": call.request_id})
         response.content_type = form.content_type
         if form.chunked:

@@ -91,6 +91,6 @@ async def erase(call: Call) -> Response:
 
 async def act_body(call: Call, shape: type[bodies.ActBody]) -> Any:  # noqa: ANN401  # an instance of *shape*
     """The body of an operator's verb, whose reason is noted for the service's log."""
-    body: bodies.ActBody = await call.body(shape)
+    body: bodies.ActBody = call.body(shape)
     call.noted["reason"] = body.reason
     return body

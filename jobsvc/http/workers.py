@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 async def claim(call: Call) -> Response:
     """``POST /api/worker/claim``: jobs, at once or as soon as there are some; 204 if none came in time."""
-    body = await call.body(bodies.ClaimBody)
+    body = call.body(bodies.ClaimBody)
     command = _claim_command(call, body)
     jobs, fresh = await _granted(call, command, body.wait_s)
     if not jobs:
@@ -176,7 +176,7 @@ async def release(call: Call) -> Response:
 
 async def reports(call: Call) -> Response:
     """``POST /api/worker/reports``: each report on its own, the results in order."""
-    items = (await call.body(bodies.ReportsBody)).reports
+    items = call.body(bodies.ReportsBody).reports
     results, _ = await decide_each(
         call, items, shape=bodies.AnyReport, make=lambda body: _command(call, body.job_id, body)
     )
@@ -184,7 +184,7 @@ async def reports(call: Call) -> Response:
 
 
 async def _report(call: Call, shape: type[bodies.Body]) -> Response:
-    command = _command(call, call.named, await call.body(shape))
+    command = _command(call, call.named, call.body(shape))
     answer = await call.service.ledger.execute(command)
     return respond(encode(_reported(call.service, answer)))
 
