@@ -56,57 +56,47 @@ class Folding:
         self.parked: dict[JobId, Parked] = {one.job_id: one for one in parked}
         self.failures: list[tuple[Parked, Exception]] = []
 
-    def keyed(self, events: Iterable[Event]) -> list[tuple[str, Event]]:
-        """Those of *events* that can be taken in, each with the key of its row."""
-        keyed: list[tuple[str, Event]] = []
+    def keyed(self, events: Iterable[Event]) -> dict[str, list[Event]]:
+        """Those of *events* that can be taken in, in order, by the key of the row that they belong to."""
+        keyed: dict[str, list[Event]] = {}
         key_of = row_key(self._projection)
         for event in events:
             if event.job_id not in self.parked:
                 try:
-                    keyed.append((str(key_of(event)), event))
+                    keyed.setdefault(str(key_of(event)), []).append(event)
                 except Exception as failure:  # noqa: BLE001  # anyone may write a projection
                     self._park(event, failure)
         return keyed
 
-    def rows(self, keyed: list[tuple[str, Event]], stored: Mapping[str, bytes]) -> dict[str, bytes | None]:
+    def rows(self, keyed: Mapping[str, list[Event]], stored: Mapping[str, bytes]) -> dict[str, bytes | None]:
         """The rows that *keyed* touches, as they are to be stored; None for those that are none any more."""
         try:
-            return self._at_once(keyed, stored)
+            return {key: self._folded(stored.get(key), events) for key, events in keyed.items()}
         except Exception:  # noqa: BLE001  # which event it was, and whether it fails again, is seen one by one
             return self._one_by_one(keyed, stored)
 
-    def _at_once(self, keyed: list[tuple[str, Event]], stored: Mapping[str, bytes]) -> dict[str, bytes | None]:
-        shape = row_type(self._projection)
-        rows: Rows = {key: json.decode(body, type=shape) for key, body in stored.items()}
-        apply = self._projection.apply
-        for key, event in keyed:
-            rows[key] = apply(rows.get(key), event)
-        return {key: _stored(rows[key]) for key in {key for key, _ in keyed}}
-
-    def _one_by_one(self, keyed: list[tuple[str, Event]], stored: Mapping[str, bytes]) -> dict[str, bytes | None]:
-        bodies: dict[str, bytes | None] = dict(stored)
-        touched: dict[str, None] = {}
-        for key, event in keyed:
+    def _one_by_one(self, keyed: Mapping[str, list[Event]], stored: Mapping[str, bytes]) -> dict[str, bytes | None]:
+        rows: dict[str, bytes | None] = {}
+        # In the order of the log: one that fails parks what comes later of its job, whatever rows that belongs to.
+        for _, key, event in sorted((event.position, key, event) for key, events in keyed.items() for event in events):
             if event.job_id not in self.parked:
                 try:
-                    bodies[key] = self._taken(bodies.get(key), event)
-                    touched[key] = None
+                    rows[key] = self._folded(rows[key] if key in rows else stored.get(key), [event])
                 except Exception as failure:  # noqa: BLE001  # as above
                     self._park(event, failure)
-        return {key: bodies[key] for key in touched}
+        return rows
 
-    def _taken(self, body: bytes | None, event: Event) -> bytes | None:
+    def _folded(self, body: bytes | None, events: list[Event]) -> bytes | None:
         row = None if body is None else json.decode(body, type=row_type(self._projection))
-        return _stored(self._projection.apply(row, event))
+        apply = self._projection.apply
+        for event in events:
+            row = apply(row, event)
+        return None if row is None else json.encode(row)
 
     def _park(self, event: Event, failure: Exception) -> None:
         parked = Parked(self._projection.name, event.position, event.job_id, _told(failure))
         self.parked[event.job_id] = parked
         self.failures.append((parked, failure))
-
-
-def _stored(row: Any) -> bytes | None:  # noqa: ANN401  # whatever the projection's rows are
-    return None if row is None else json.encode(row)
 
 
 def _told(failure: Exception) -> str:

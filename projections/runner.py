@@ -136,7 +136,7 @@ async def catch_up(
     # At the beginning, what is stored under this name is another version's, and goes with this write.
     folding = Folding(projection, await read_parked(store, projection) if checkpoint else ())
     keyed = folding.keyed(events)
-    stored = await store.read_rows(projection.name, list({key for key, _ in keyed})) if checkpoint else {}
+    stored = await store.read_rows(projection.name, list(keyed)) if checkpoint else {}
     rows = folding.rows(keyed, stored)
     if folding.failures and len(folding.parked) > parked_max:
         message = f"{len(folding.parked)} jobs could not be taken in, and {parked_max} may be parked"
@@ -183,7 +183,7 @@ async def release(store: Store, projection: Projection, parked: Parked, *, pass_
         if not events:
             break
         keyed = folding.keyed(events)
-        stored = await store.read_rows(projection.name, [key for key, _ in keyed if key not in rows])
+        stored = await store.read_rows(projection.name, [key for key in keyed if key not in rows])
         known = dict(stored) | {key: body for key, body in rows.items() if body is not None}
         rows |= folding.rows(keyed, known)
         after = events[-1].position
