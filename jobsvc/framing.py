@@ -103,11 +103,16 @@ class EncodedChange(Struct, eq=False, gc=False):
     """
     A change with its ``job`` frame, made in each form when the first reader needs it, and kept for the others.
 
-    ``size`` is how many bytes it weighs in memory, about, and rather more than less.
+    Attributes:
+        change: The change.
+        epoch: Of its log.
+        owners: Whose it is: the job's owner, and before it the one who lost it by this very change.
+        size: How many bytes it weighs in memory, about, and rather more than less.
     """
 
     change: Change
     epoch: str
+    owners: tuple[str, ...]
     size: int
     made: dict[str, bytes] | None = None
     """None until somebody reads: mostly nobody does, and a dict for each would be a third of what keeping it costs."""
@@ -121,12 +126,6 @@ class EncodedChange(Struct, eq=False, gc=False):
     def cursor(self) -> str:
         """The cursor that this change leads to."""
         return f"{self.epoch}.{self.change.event.position}"
-
-    @property
-    def owners(self) -> tuple[str, ...]:
-        """Whose it is: the job's owner, and before it the one who lost it by this very change."""
-        previous, owner = self.change.previous_owner, self.change.job.owner
-        return (owner,) if previous is None else (previous, owner)
 
     def frame(self) -> Frame:
         """The ``job`` frame."""
@@ -150,7 +149,8 @@ def weighed(change: Change, epoch: str) -> EncodedChange:
         if raw is not UNSET:
             size = len(raw)
             weight += 2 * size if size <= BRIEF_BYTES_MAX else size + BRIEF_BYTES_MAX
-    return EncodedChange(change, epoch, weight)
+    previous, owner = change.previous_owner, submission.owner
+    return EncodedChange(change, epoch, (owner,) if previous is None else (previous, owner), weight)
 
 
 _NOTHING: Final = Payload(actor="")
