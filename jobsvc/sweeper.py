@@ -74,6 +74,8 @@ class Sweeper:
         """The jobs of *changes* have their places in the heap as they stand now."""
         for change in changes:
             self._place(change.job)
+        if len(self._heap) > 2 * len(self._moments) + _STALE_MAX:
+            self._tidy()
         moment, lapse = self._first_due()
         if moment < self._awaited[0] or lapse < self._awaited[1]:
             self._woken.set()
@@ -87,8 +89,6 @@ class Sweeper:
         if self._moments.get(job.id) != moment:
             self._moments[job.id] = moment
             heappush(self._heap, (moment, job.id))
-            if len(self._heap) > 2 * len(self._moments) + _STALE_MAX:
-                self._tidy()
 
     def _tidy(self) -> None:
         """Forget the places of jobs that ended or moved: else each would stay for the week that it might have lived."""

@@ -143,15 +143,12 @@ class Writer:
         if stage.changes or stage.spent:
             self._news.publish(stage.changes, spent=stage.spent)
         for entry in batch:
-            self._answer(entry)
+            reached = entry.resolve(entry.outcome)
+            if not reached and isinstance(entry.outcome, Grants):
+                self._entries.push_undo(entry.outcome.fresh)
         self._news.wake_workers(self._desk)
         self._schedule_flush()
         log_answered(((one.request_id, one.outcome) for one in batch), stage.changes, position=self._memory.position)
-
-    def _answer(self, entry: Entry) -> None:
-        reached = entry.resolve(entry.outcome)
-        if not reached and isinstance(entry.outcome, Grants):
-            self._entries.push_undo(entry.outcome.fresh)
 
     def _take_back(self, batch: list[Entry]) -> None:
         """Grants of a failed *batch* that took effect after all are undone, and so is what it was to undo."""
