@@ -10,7 +10,7 @@ What must never live here: a rule of the domain (decider, machine), a statement 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from jobsvc.answers import Again, Answer, Grants, repeat
 from jobsvc.clock import RandomBytes
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from jobsvc.domain.events import Event
     from jobsvc.domain.job import Job
     from jobsvc.domain.words import JobId, Micros
+    from jobsvc.entries import Entry
     from jobsvc.leases import Leases
     from jobsvc.store.seam import Mark, Store
     from jobsvc.takeovers import HandOver, TakeOver
@@ -165,9 +166,9 @@ class Ledger:
 
     # Asking
 
-    async def execute(self, command: c.JobCommand, *, mark: MarkRequest | None = None) -> Answer:
+    def execute(self, command: c.JobCommand, *, mark: MarkRequest | None = None) -> Awaitable[Answer]:
         """
-        *command* is decided, and what follows from it durable.
+        *command* is decided, and what follows from it durable, once what this gives has been waited for.
 
         Raises:
             Rejected: It was refused; nothing changed (a late result apart, which is kept).
@@ -177,7 +178,12 @@ class Ledger:
 
         A caller that is cancelled while it waits leaves the command to finish.
         """
-        result = await self._entries.enter(command, mark).answer()
+        entry = self._entries.enter(command, mark)
+        # The desk answers a single command with an Answer; only what has a mark may be told its answer again.
+        return cast("Awaitable[Answer]", entry.answer()) if mark is None else self._answer_once(entry)
+
+    async def _answer_once(self, entry: Entry) -> Answer:
+        result = await entry.answer()
         if isinstance(result, Again):
             (result,) = await self._repeat(result)
             if isinstance(result, JobsvcError):

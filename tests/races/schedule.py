@@ -295,8 +295,12 @@ class Play:
         """
         An actor with one command: what it was told, or that nobody told it anything.
         """
+
+        async def asking() -> Answer:
+            return await self.rig.ledger.execute(command, mark=mark)
+
         await self.turn(type(command).__name__)
-        return await self.answer(self.rig.ledger.execute(command, mark=mark))
+        return await self.answer(asking())
 
     async def claims(self, limit: int = 1, *, name: str | None = None) -> Grants | JobsvcError | Gone:
         """
