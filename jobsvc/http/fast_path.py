@@ -45,7 +45,6 @@ _PIECES_S: Final = 0.05
 """How long the rest may be under way before aiohttp waits for it, with its bounds."""
 
 _HEAD_END: Final = b"\r\n\r\n"
-_LONGEST_LENGTH: Final = 12
 
 
 class FastPath(BaseProtocol):
@@ -161,20 +160,19 @@ class FastPath(BaseProtocol):
             return None
         message: RawRequestMessage = messages[0][0]
         headers = message.headers
-        length = headers.get(hdrs.CONTENT_LENGTH, "0")
+        # The parser has refused what is no number. Chunks, which have no length, are not for here.
+        length = int(headers.get(hdrs.CONTENT_LENGTH, 0))
         if (
-            message.version != HttpVersion11
-            or not message.path.startswith("/")
+            message.version is not HttpVersion11
             or message.should_close
-            or message.upgrade
             or message.chunked
+            or message.upgrade
             or hdrs.EXPECT in headers
-            or not (length.isascii() and length.isdigit() and len(length) <= _LONGEST_LENGTH)
+            or length > self._server.service.settings.body_bytes_max
+            or not message.path.startswith("/")
         ):
             return None
-        if int(length) > self._server.service.settings.body_bytes_max:
-            return None
-        self._size += int(length)
+        self._size += length
         self._message = message
         return message
 
