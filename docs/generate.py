@@ -29,7 +29,6 @@ from jobsvc.domain.errors import JobsvcError
 from jobsvc.domain.events import FACTS_OF_TYPE
 from jobsvc.domain.keys import key_from_url
 from jobsvc.domain.machine import ENDED, LIVING, NEW, ROWS, WAITING, Case
-from jobsvc.histogram import Histogram
 from jobsvc.http.problems import STATUS_OF_CODE, TITLE_OF_CODE
 from jobsvc.http.routes import ROUTES
 from jobsvc.settings import Settings
@@ -230,16 +229,15 @@ def _events() -> Iterator[str]:
 
 
 def _metrics() -> Iterator[str]:
-    found = (each for each in vars(metrics.Metrics()).values() if isinstance(each, MetricWrapperBase | Histogram))
+    found = (each for each in vars(metrics.Metrics()).values() if isinstance(each, MetricWrapperBase))
     yield from _table(("metric", "type", "labels", "says"), (_metric(each) for each in found))
 
 
-def _metric(metric: MetricWrapperBase | Histogram) -> tuple[str, ...]:
+def _metric(metric: MetricWrapperBase) -> tuple[str, ...]:
     (described,) = metric.describe()
-    title = f"{described.name}_total" if isinstance(metric, Counter) else described.name
-    names = () if isinstance(metric, Histogram) else metric._labelnames  # noqa: SLF001  # the library shows them in no other way
-    labels = ", ".join(f"`{name}`" for name in names)
-    return f"`{title}`", described.type, labels, described.documentation
+    name = f"{described.name}_total" if isinstance(metric, Counter) else described.name
+    labels = ", ".join(f"`{label}`" for label in metric._labelnames)  # noqa: SLF001  # what the library shows in no other way
+    return f"`{name}`", described.type, labels, described.documentation
 
 
 def _lines() -> Iterator[str]:

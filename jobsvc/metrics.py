@@ -13,11 +13,10 @@ from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
+    Histogram,
     disable_created_metrics,
     generate_latest,
 )
-
-from jobsvc.histogram import Histogram
 
 # Else every counter and histogram has a second line that says when it was made, which is when the service started.
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -126,5 +125,5 @@ class Metrics:
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
         return Gauge(name, text, labels, namespace="jobsvc", registry=self.registry)
 
-    def _histogram(self, name: str, text: str, *, buckets: tuple[float, ...] = _SHORT_S) -> Histogram:
-        return Histogram(f"jobsvc_{name}", text, bounds=buckets, registry=self.registry)
+    def _histogram(self, name: str, text: str, *labels: str, buckets: tuple[float, ...] = _SHORT_S) -> Histogram:
+        return Histogram(name, text, labels, namespace="jobsvc", registry=self.registry, buckets=buckets)

@@ -29,8 +29,10 @@ def observing(metrics: Metrics) -> Callable[[Sequence[Change]], None]:
             metrics.events.labels(name).inc(count)
         metrics.leases_lapsed.inc(types.get("job.lease_expired", 0))
         waits, runs = waits_and_runs(changes)
-        metrics.job_wait_s.observe([length_us / SECOND_US for length_us in waits])
-        metrics.job_run_s.observe([length_us / SECOND_US for length_us in runs])
+        for length_us in waits:
+            metrics.job_wait_s.observe(length_us / SECOND_US)
+        for length_us in runs:
+            metrics.job_run_s.observe(length_us / SECOND_US)
 
     return observe
 

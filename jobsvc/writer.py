@@ -132,8 +132,8 @@ class Writer:
             self._memory.commit(stage, head)
             self._appended = False
             self._metrics.commits.inc()
-            self._metrics.commit_s.observe([(self._clock.elapsed() - begun) / SECOND_US])
-            self._metrics.batch_commands.observe([len(batch)])
+            self._metrics.commit_s.observe((self._clock.elapsed() - begun) / SECOND_US)
+            self._metrics.batch_commands.observe(len(batch))
         # Not to be done again, whatever comes of telling it.
         tell(self._announce, batch, stage)
         return None
