@@ -310,5 +310,6 @@ class FastPath(BaseProtocol):
         if self._serving is not None and self._asked is not None:
             await asyncio.wait([self._serving], timeout=patience_s)
         if self.transport is not None:
-            self.transport.abort()
+            # What was written still goes out.
+            self.transport.close()
         self.connection_lost(None)

@@ -93,16 +93,17 @@ async def wired(
     folder: Path,
     *,
     frees: bool,
+    fast: bool = True,
     tls: tuple[ssl.SSLContext, ssl.SSLContext] | None = None,
     **settings: Any,  # noqa: ANN401  # settings
 ) -> AsyncIterator[Wired]:
     """
-    A service that frees its streams of aiohttp, or parks their handlers.
+    A service that frees its streams of aiohttp, or parks their handlers; and whose connections begin on the fast path.
     """
     chosen = {"database": str(folder / "jobs.db"), "secret": SECRET, "streams_per_principal_max": 5_000, **settings}
     async with running(Settings(**chosen)) as service:
         service.streams._hand_over = HandOver(frees=frees)  # noqa: SLF001  # what the self-test would have decided
-        server = Server(dispatching(ROUTES, service), service)
+        server = Server(dispatching(ROUTES, service), service, fast=fast)
         server.handler_cancellation = False
         runner = web.ServerRunner(server, shutdown_timeout=0.5)
         await runner.setup()
@@ -149,19 +150,23 @@ def secured(folder: Path, *, tls: bool) -> tuple[ssl.SSLContext, ssl.SSLContext]
 
 EITHER = pytest.mark.parametrize("frees", [True, False], ids=["freed", "parked"])
 ANY_LOOP = pytest.mark.parametrize("loop", LOOPS)
+ANY_WAY = pytest.mark.parametrize("fast", [True, False], ids=["fast path", "aiohttp's loop"])
 ANY_CRYPT = pytest.mark.parametrize("tls", [False, True], ids=["clear", "tls"])
 
 
 @EITHER
+@ANY_WAY
 @ANY_LOOP
 @ANY_CRYPT
-def test_a_stream_is_told_and_ends_whoever_holds_it(tmp_path: Path, loop: str, *, frees: bool, tls: bool) -> None:
+def test_a_stream_is_told_and_ends_whoever_holds_it(
+    tmp_path: Path, loop: str, *, frees: bool, fast: bool, tls: bool
+) -> None:
     """
     Hello to bye with everything between, and the answer is whole; whoever leaves instead leaves nothing behind.
     """
 
     async def test() -> None:
-        async with wired(tmp_path, frees=frees, tls=secured(tmp_path, tls=tls)) as place:
+        async with wired(tmp_path, frees=frees, fast=fast, tls=secured(tmp_path, tls=tls)) as place:
             reader, writer = await place.ask()
             told = await until_ready(reader)
             status = await place.post("/api/jobs", {"kind": "work", "input": "x" * 10_000})
@@ -248,11 +253,14 @@ async def test_a_body_on_a_stream_s_request_changes_nothing(tmp_path: Path, *, f
 
 
 @EITHER
-async def test_what_is_sent_behind_a_stream_s_request_is_never_answered(tmp_path: Path, *, frees: bool) -> None:
+@ANY_WAY
+async def test_what_is_sent_behind_a_stream_s_request_is_never_answered(
+    tmp_path: Path, *, frees: bool, fast: bool
+) -> None:
     """
     Pipelined requests before it are; those behind it are not, since the stream's answer is the connection's last.
     """
-    async with wired(tmp_path, frees=frees) as place:
+    async with wired(tmp_path, frees=frees, fast=fast) as place:
         reader, writer = await place.connect()
         request = f"GET /healthz HTTP/1.1\r\n{AUTHORIZED}\r\n"
         writer.write((request + request.replace("/healthz", "/api/stream") + request * 3).encode())
