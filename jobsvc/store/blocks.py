@@ -9,12 +9,15 @@ statement cache meets the same text again. Parameters are the driver's; no value
 from __future__ import annotations
 
 import re
-from functools import cache
+from functools import cache, reduce
 from importlib.resources import files
-from itertools import chain
-from typing import Any, Final
+from operator import iconcat
+from typing import TYPE_CHECKING, Any, Final
 
-Statement = tuple[str, tuple[Any, ...]]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Statement = tuple[str, "Sequence[Any]"]
 """SQL and its parameters by place."""
 
 ROWS_PER_STATEMENT_MAX: Final = 64
@@ -55,8 +58,8 @@ def statements(name: str, rows: list[tuple[Any, ...]], *, table: str = "") -> li
     while start < len(rows):
         while size > len(rows) - start:
             size //= 2
-        chunk = rows[start : start + size]
-        made.append((block(name, table=table, rows=size), tuple(chain.from_iterable(chunk))))
+        parameters: list[Any] = reduce(iconcat, rows[start : start + size], [])
+        made.append((block(name, table=table, rows=size), parameters))
         start += size
     return made
 
