@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class Clock(Protocol):
@@ -52,25 +55,16 @@ class SteadyClock:
             self._moment, self._since = moment, self._clock.elapsed()
 
 
-class RandomBytes:
+def random_pieces(size: int) -> Iterator[bytes]:
     """
-    Cryptographic randomness in pieces of one size, asked of the system a few thousand bytes at a time.
+    Cryptographic randomness without end in pieces of *size*, asked of the system a few thousand bytes at a time.
 
     One question costs 6 µs here, as much as deciding on a command.
     """
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._pool = b""
-        self._next = 0
-
-    def take(self) -> bytes:
-        """A piece that was never given before."""
-        start = self._next
-        if start >= len(self._pool):
-            self._pool, start = os.urandom(self._size * _PIECES), 0
-        self._next = start + self._size
-        return self._pool[start : self._next]
+    while True:
+        pool = os.urandom(size * _PIECES)
+        for start in range(0, len(pool), size):
+            yield pool[start : start + size]
 
 
 _PIECES: Final = 512

@@ -72,6 +72,7 @@ class Desk:
     Attributes:
         leases: Who may report until when; renewed here, read by everyone.
         held: The progress that waits to be written.
+        now: Called, the moment that a decision made now would have, if nothing later is in the log.
     """
 
     def __init__(
@@ -91,7 +92,8 @@ class Desk:
         self._leases_before: dict[JobId, Lease | None] = {}
         """Of the jobs whose leases this batch has changed, what they were."""
         self._steady = SteadyClock(clock)
-        self._awake_since: Micros = self._steady.now()
+        self.now = self._steady.now
+        self._awake_since: Micros = self.now()
         self._now: Micros = self._awake_since
         self._elapsed = clock.elapsed()
         """When the batch at hand is decided, on both clocks: one moment for all of it."""
@@ -112,7 +114,7 @@ class Desk:
         self._leases_before.clear()
         self.leases.__init__()  # type: ignore[misc]  # the same object, empty: readers hold it
         self.realign()
-        self._awake_since = self._steady.now()
+        self._awake_since = self.now()
 
     def realign(self) -> None:
         """The lines are what the committed jobs say, nothing staged is left; what runs or is held for those goes on."""
@@ -134,10 +136,6 @@ class Desk:
                 self._ready.put(job)
         self._steady.reach(self._memory.last_at)
 
-    def now(self) -> Micros:
-        """The moment that a decision made now would have, if nothing later is in the log."""
-        return self._steady.now()
-
     def waiting(self, kinds: frozenset[str]) -> bool:
         """True if a claim of *kinds* would be given a job."""
         return self._ready.waiting(kinds)
@@ -157,7 +155,7 @@ class Desk:
     def stage(self, found: Found) -> Stage:
         """What the batch will have done, nothing yet; it is decided on what was *found*, all of it at this moment."""
         stage = Stage(self._memory, found)
-        self._now, self._elapsed = max(self._steady.now(), stage.last_at), self._clock.elapsed()
+        self._now, self._elapsed = max(self.now(), stage.last_at), self._clock.elapsed()
         return stage
 
     def work(self, work: Work, mark: MarkRequest | None, stage: Stage) -> object:
@@ -295,7 +293,7 @@ class Desk:
             raise TooManyActive(f"this owner has {self._limits.active_per_owner_max} active jobs; let some end first")
         if stage.active_total >= self._limits.active_total_max:
             raise TooManyActive
-        if owner.startswith(GUEST) and stage.active_of_guests >= self._limits.active_guests_max:
+        if stage.active_of_guests >= self._limits.active_guests_max and owner.startswith(GUEST):
             raise TooManyActive("guests together have as many active jobs as they may; let some end first")
 
     # Staging

@@ -147,7 +147,7 @@ class Entries:
             raise StoreDown(self.failure.message)
         if self._held.total >= self._limits.queue_commands_max:
             raise StoreBusy
-        entry = Entry(work, mark, asyncio.get_running_loop().create_future())
+        entry = Entry(work, mark, asyncio.Future())
         if entry.owner and not self._held.has_room(entry.owner, entry.weight):
             message = "more of this owner's is waiting to be written than may wait; send less at a time"
             raise SlowDown(message)
@@ -216,6 +216,10 @@ class Entries:
         """What entered, oldest first, as much as one batch may hold and never nothing; out of the line."""
         batch: list[Entry] = []
         room = self._limits.batch_commands_max
+        if self._held.total <= room:
+            batch.extend(self._line)
+            self._line.clear()
+            self._held.clear()
         while self._line and (not batch or self._line[0].weight <= room):
             entry = self._line.popleft()
             room -= entry.weight

@@ -13,7 +13,7 @@ import asyncio
 from typing import TYPE_CHECKING, cast
 
 from jobsvc.answers import Again, Answer, Grants, repeat
-from jobsvc.clock import RandomBytes
+from jobsvc.clock import random_pieces
 from jobsvc.desk import Desk, Limits
 from jobsvc.domain.errors import JobNotFound, JobsvcError
 from jobsvc.domain.ids import RANDOM_BYTES, IdMaker
@@ -66,7 +66,7 @@ class Ledger:
         self._store = store
         self._clock = clock
         self._ids = IdMaker()
-        self._chance = RandomBytes(RANDOM_BYTES)
+        self._chance = random_pieces(RANDOM_BYTES)
         self.memory = Memory()
         self.job_waiters, self.worker_waiters = news.job_waiters, news.worker_waiters
         self.on_commit, self.on_spent = news.on_commit, news.on_spent
@@ -162,7 +162,7 @@ class Ledger:
 
     def new_id(self) -> JobId:
         """An id for a job that a command is to create."""
-        return self._ids.make(self._desk.now(), self._chance.take())
+        return self._ids.make(self._desk.now(), next(self._chance))
 
     # Asking
 

@@ -40,7 +40,7 @@ class Shares:
         held = self._held.get(holder, 0)
         if held and held + weight > self._each_max:
             return False
-        if holder.startswith(GUEST) and self._guests >= self._guests_max:
+        if self._guests >= self._guests_max and holder.startswith(GUEST):
             return False
         return self.total < self._total_max
 
@@ -59,6 +59,11 @@ class Shares:
         self.total -= weight
         if holder.startswith(GUEST):
             self._guests -= weight
+
+    def clear(self) -> None:
+        """Nobody has anything."""
+        self._held.clear()
+        self._guests = self.total = 0
 
     @contextmanager
     def held(self, holder: str, message: str) -> Iterator[None]:
