@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, Literal
 
-from msgspec import UNSET, Struct
+from msgspec import UNSET, Raw, Struct
 
 from jobsvc.changes import Change
 from jobsvc.domain.events import Payload
@@ -144,13 +144,19 @@ class EncodedChange(Struct, eq=False, gc=False):
 def weighed(change: Change, epoch: str) -> EncodedChange:
     """*change* of the log *epoch*, weighed, and encoded for nobody yet."""
     job, payload = change.job, change.event.payload or _NOTHING
-    submission, weight = job.submission, _CHANGE_BYTES
-    for raw in (submission.input, submission.metadata, job.result, payload.result, payload.progress_data):
+    submission = job.submission
+    weight = _CHANGE_BYTES + _with_frame(submission.input) + _with_frame(submission.metadata)
+    for raw in (job.result, payload.result, payload.progress_data):
         if raw is not UNSET:
-            size = len(raw)
-            weight += 2 * size if size <= BRIEF_BYTES_MAX else size + BRIEF_BYTES_MAX
+            weight += _with_frame(raw)
     previous, owner = change.previous_owner, submission.owner
     return EncodedChange(change, epoch, (owner,) if previous is None else (previous, owner), weight)
+
+
+def _with_frame(raw: Raw) -> int:
+    """What *raw* weighs, once here and once in the frame, which has less of it if it is large."""
+    size = len(raw)
+    return size + min(size, BRIEF_BYTES_MAX)
 
 
 _NOTHING: Final = Payload(actor="")

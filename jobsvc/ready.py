@@ -56,7 +56,10 @@ class ReadyLine:
         if self._places.get(job_id) == place:
             return
         self._places[job_id] = place
-        heap = self._turns.setdefault(kind, {}).setdefault(priority, {}).setdefault(owner, [])
+        try:
+            heap = self._turns[kind][priority][owner]
+        except KeyError:
+            heap = self._turns.setdefault(kind, {}).setdefault(priority, {}).setdefault(owner, [])
         heappush(heap, (ready_at, job_id))
         self._entries += 1
         if self._entries > 2 * len(self._places) + _STALE_MAX:

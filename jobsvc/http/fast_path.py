@@ -44,6 +44,9 @@ _PIECES_BYTES_MAX: Final = 65_536
 _PIECES_S: Final = 0.05
 """How long the rest may be under way before aiohttp waits for it, with its bounds."""
 
+_KNOWN_MAX: Final = 4
+"""So many heads are remembered on a connection. A caller's next is often the same, byte for byte."""
+
 _HEAD_END: Final = b"\r\n\r\n"
 
 
@@ -65,6 +68,7 @@ class FastPath(BaseProtocol):
         "_heads",
         "_idle_timer",
         "_idle_until",
+        "_known",
         "_message",
         "_rest_timer",
         "_server",
@@ -91,6 +95,8 @@ class FastPath(BaseProtocol):
             response_with_body=False,
             auto_decompress=False,
         )
+        self._known: dict[bytes, tuple[RawRequestMessage, int]] = {}
+        """Heads of plain requests, what each says, and how long its body is."""
         self._server = server
         self._came = b""
         """What came of the request that is being read, ..."""
@@ -148,12 +154,22 @@ class FastPath(BaseProtocol):
 
     def _head_of(self, came: bytes) -> RawRequestMessage | None:
         """The head of a plain request, once it is whole; None with a size if the request is not plain."""
-        end = came.find(_HEAD_END)
-        if end < 0:
+        end = came.find(_HEAD_END) + len(_HEAD_END)
+        if end < len(_HEAD_END):
             return None
-        self._body_at = self._size = end + 4
+        head = came[:end]
+        known = self._known.get(head) or self._read(head)
+        self._body_at = self._size = end
+        if known is None:
+            return None
+        self._message, length = known
+        self._size += length
+        return self._message
+
+    def _read(self, head: bytes) -> tuple[RawRequestMessage, int] | None:
+        """What *head* says and how long its body is, remembered for when it comes again; None if it is not plain."""
         try:
-            messages, upgraded, _ = self._heads.feed_data(came[: end + 4])
+            messages, upgraded, _ = self._heads.feed_data(head)
         except HttpProcessingError:
             return None
         if len(messages) != 1 or upgraded:
@@ -172,9 +188,10 @@ class FastPath(BaseProtocol):
             or not message.path.startswith("/")
         ):
             return None
-        self._size += length
-        self._message = message
-        return message
+        if len(self._known) >= _KNOWN_MAX:
+            self._known.clear()
+        self._known[head] = known = message, length
+        return known
 
     def pause_reading(self) -> None:
         """Asked by aiohttp's readers of bodies; here bodies are there."""

@@ -69,9 +69,10 @@ class Rate:
         now = self._clock.elapsed()
         if now >= self._ends_at:
             self._done, self._ends_at = {}, now + _MINUTE_US
-        if name not in self._done and len(self._done) >= _COUNTED_MAX:
-            name = _LATECOMERS
-        done = self._done.get(name, 0)
+        done = self._done.get(name)
+        if done is None:
+            name = name if len(self._done) < _COUNTED_MAX else _LATECOMERS
+            done = self._done.get(name, 0)
         if done > free and done + times > self._per_minute_max:
             raise SlowDown(self._message, retry_after_s=(self._ends_at - now) / SECOND_US)
         self._done[name] = done + times

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import random
 import re
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final
@@ -191,6 +192,30 @@ async def test_plain_requests_stay_and_others_leave(world: World) -> None:
 
     assert (1, 1, 0) == stayed
     assert (0, 1, 1) == left
+
+
+async def test_heads_that_come_again_are_each_answered_for_what_they_say(world: World) -> None:
+    """
+    Many heads on one connection, again and again, with other bodies each time: what is told fits head and body.
+    """
+
+    async def echo(request: Request) -> Response:
+        said = f"{request.path} {request.headers['X-Say']} ".encode() + (request.whole or b"")
+        return Reply(said, 200, {})
+
+    chance = random.Random(20_261_129)  # a choice, not a secret
+    asked = [
+        (b"/%d" % chance.randrange(3), b"%d" % chance.randrange(3), b"%0*d" % (chance.randrange(1, 3), number % 10))
+        for number in range(200)
+    ]
+    async with listening(world, fast=True, handler=echo) as (server, port), connected(port) as (reader, writer):
+        for path, say, body in asked:
+            writer.write(post(body, path=path, head=b"X-Say: %b\r\n" % say))
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = int(head.partition(b"Content-Length: ")[2].split(b"\r\n")[0])
+            assert b" ".join((path, say, body)) == await reader.readexactly(length)
+
+        assert 1 == len(server.on_fast_path)
 
 
 async def test_what_comes_during_an_answer_is_answered_after_it(world: World) -> None:
