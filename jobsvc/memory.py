@@ -141,7 +141,7 @@ class Memory:
     def _put_rows(self, keys: Mapping[JobId, KeyRow | None], history: Mapping[JobId, HistoryRow | None]) -> None:
         """These are the rows of jobs that were put; those of ended ones are the store's alone."""
         for job_id, key in keys.items():
-            if key is not None:
+            if key is not None and job_id in self.jobs:
                 self.keys[job_id] = key
                 self.holders[key.owner, key.kind, key.key] = job_id
         for job_id, row in history.items():

@@ -66,7 +66,11 @@ class Ring:
         self._kept[position] = encoded
         self.bytes += encoded.size
         for owner in encoded.owners:
-            self._by_owner.setdefault(owner, []).append(encoded)
+            theirs = self._by_owner.get(owner)
+            if theirs is None:
+                self._by_owner[owner] = [encoded]
+            else:
+                theirs.append(encoded)
         while position - self.first >= self._events_max or (self.bytes > self._bytes_max and position > self.first):
             self._forget_oldest()
 

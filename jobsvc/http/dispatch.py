@@ -28,7 +28,7 @@ _PARAMETER: Final = re.compile(r"\{\w+\}")
 
 class Dispatch:
     """
-    Which handler answers which path. Called with a request, as aiohttp's ``web.Server`` calls its handler.
+    Which handler answers which path.
 
     Percent-encoding makes no difference where the character needs none; an encoded slash parts nothing.
     """

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from aiohttp.http import RawRequestMessage
 
     from jobsvc.http.identity import Proved
+    from jobsvc.http.reply import Response
     from jobsvc.http.server import Server
 
 HEAD_LINE_BYTES_MAX: Final = 65_536
@@ -86,7 +87,7 @@ class FastPath(BaseProtocol):
         loop = asyncio.get_running_loop()
         super().__init__(loop)
         # It is given whole heads and nothing else, so it need not know of bodies, nor ever waits amid anything.
-        self._heads = HttpRequestParser(
+        self._heads: HttpRequestParser | None = HttpRequestParser(
             self,
             loop,
             0,
@@ -139,7 +140,9 @@ class FastPath(BaseProtocol):
             return
         if self._asked is not None:
             self._early += data
-            self.transport.pause_reading()
+            # Else it is read on, or nobody would hear that the caller has gone.
+            if len(self._early) > _PIECES_BYTES_MAX:
+                self.transport.pause_reading()
             return
         came = self._came = self._came + data if self._came else data
         message = self._message or self._head_of(came)
@@ -168,6 +171,7 @@ class FastPath(BaseProtocol):
 
     def _read(self, head: bytes) -> tuple[RawRequestMessage, int] | None:
         """What *head* says and how long its body is, remembered for when it comes again; None if it is not plain."""
+        assert self._heads is not None  # noqa: S101  # until the connection is left, and then nothing is read
         try:
             messages, upgraded, _ = self._heads.feed_data(head)
         except HttpProcessingError:
@@ -176,13 +180,14 @@ class FastPath(BaseProtocol):
             return None
         message: RawRequestMessage = messages[0][0]
         headers = message.headers
-        # The parser has refused what is no number. Chunks, which have no length, are not for here.
+        # The parser has refused what is no number.
         length = int(headers.get(hdrs.CONTENT_LENGTH, 0))
         if (
             message.version is not HttpVersion11
             or message.should_close
-            or message.chunked
             or message.upgrade
+            # Chunked or not: a parser that is shown no bodies does not look at what it says.
+            or hdrs.TRANSFER_ENCODING in headers
             or hdrs.EXPECT in headers
             or length > self._server.service.settings.body_bytes_max
             or not message.path.startswith("/")
@@ -200,7 +205,7 @@ class FastPath(BaseProtocol):
         """As above."""
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """The client is gone, or a stream has the transport; whoever waits in its name is cancelled."""
+        """The client is gone, or a stream has the transport (wire.py); whoever waits in its name is cancelled."""
         if self._leave():
             super().connection_lost(exc)
 
@@ -227,8 +232,15 @@ class FastPath(BaseProtocol):
     async def _serve(self) -> None:
         """Each request that is asked is answered, until the connection ends or is handed over."""
         try:
-            while self._asked is not None and await self._answer(self._asked) and not self._closing:
+            while (request := self._asked) is not None:
+                response = await self._server.answer(request)
+                if not self._wrote(request, response) and await self._wrote_last(request, response):
+                    return
+                if self.writing_paused:
+                    await request.aiohttp.writer.drain()
                 self._asked = None
+                if self._closing:
+                    return
                 self._idle_from_now()
                 if self._early:
                     self._came, self._early = self._early, b""
@@ -236,38 +248,37 @@ class FastPath(BaseProtocol):
                     return
                 self._waiter = self._loop.create_future()
                 await self._waiter
+        except Exception as fault:  # noqa: BLE001  # the caller is told, and the log
+            await self._fail(fault)
         finally:
+            # Nothing here keeps the connection alive once it is over: the collector seldom comes.
+            self._asked = self._serving = None
             # Unless it was handed over, or lost.
             if self.transport is not None:
                 self.transport.close()
 
-    async def _answer(self, request: Request) -> bool:
-        """True if another request may follow."""
-        try:
-            response = await self._server.answer(request)
-            if type(response) is not Reply or response.prepared or request.method == "HEAD":
-                await response.prepare(request.aiohttp)
-                await response.write_eof()
-                return bool(response.keep_alive)
-            transport = self.transport
-            if transport is None or transport.is_closing():
-                return False
-            transport.write(response.whole(self._server.service.browsers.lines(request.headers)))
-            if self.writing_paused:
-                await request.aiohttp.writer.drain()
-        except ConnectionError:
+    def _wrote(self, request: Request, response: Response) -> bool:
+        """True if *response* was a reply, and is written."""
+        transport = self.transport
+        if type(response) is not Reply or response.prepared or request.method == "HEAD" or transport is None:
             return False
-        except Exception as fault:  # noqa: BLE001  # the caller is told, and the log
-            await self._fail(request, fault)
-            return False
+        transport.write(response.whole(self._server.service.browsers.lines(request.headers)))
         return True
 
-    async def _fail(self, request: Request, fault: Exception) -> None:
-        """The caller is told that we failed, if no answer was begun."""
-        with suppress(ConnectionError):
-            response = self._server.failed(request.aiohttp, fault)
-            await response.prepare(request.aiohttp)
-            await response.write_eof()
+    @staticmethod
+    async def _wrote_last(request: Request, response: Response) -> bool:
+        """*response* was written as aiohttp does it; True if no request may follow."""
+        await response.prepare(request.aiohttp)
+        await response.write_eof()
+        return not response.keep_alive
+
+    async def _fail(self, fault: Exception) -> None:
+        """The caller is told that we failed, if it is there and no answer was begun."""
+        if self._asked is not None:
+            with suppress(ConnectionError):
+                response = self._server.failed(self._asked.aiohttp, fault)
+                await response.prepare(self._asked.aiohttp)
+                await response.write_eof()
 
     # Ends
 
@@ -285,8 +296,8 @@ class FastPath(BaseProtocol):
             return
         if self._loop.time() < self._idle_until:
             self._idle_timer = self._loop.call_at(self._idle_until, self._look_if_idle)
-        elif self.transport is not None:
-            self.transport.close()
+        else:
+            self.close()
 
     def _hand_over(self) -> None:
         """A protocol of aiohttp's has the connection, and reads all that came and was not dealt with."""
@@ -311,6 +322,8 @@ class FastPath(BaseProtocol):
             if timer is not None:
                 timer.cancel()
         self._rest_timer = self._idle_timer = None
+        self._known.clear()
+        self._heads = None
         if self._serving is not None and (self._asked is None or self._server.handler_cancellation):
             self._serving.cancel()
         return True
@@ -324,8 +337,9 @@ class FastPath(BaseProtocol):
     async def end(self, patience_s: float | None) -> None:
         """The connection has ended; an answer under way had so long."""
         self.close()
-        if self._serving is not None and self._asked is not None:
-            await asyncio.wait([self._serving], timeout=patience_s)
+        serving = self._serving
+        if serving is not None and self._asked is not None:
+            await asyncio.wait([serving], timeout=patience_s)
         if self.transport is not None:
             # What was written still goes out.
             self.transport.close()

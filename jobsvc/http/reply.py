@@ -68,9 +68,11 @@ class Reply:
             self.keep_alive = bool(other.keep_alive)
             return
         await request.writer.write(self.whole(cast("Adorned", request).told))
+        # Each request has a writer of its own: without this, answers that nobody takes would pile up.
+        await request.writer.drain()
 
     async def write_eof(self) -> None:
-        """All of it has been handed to the connection, and no more of it waits there than may."""
+        """All of it has been handed to the connection."""
         if self._written_by_aiohttp is not None:
             await self._written_by_aiohttp.write_eof()
 

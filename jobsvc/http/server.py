@@ -1,8 +1,9 @@
 """
 The server: connections, of which there are so many at most, and what is refused before any handler hears of it.
 
-aiohttp reads the requests. What it cannot read becomes a problem like any other here, and no error in the log, since
-whoever can reach the port can send junk; and every answer, whoever made it, is given what browsers have to be told.
+aiohttp reads the requests, the heads of plain ones on the fast path and all others in its own loop. What it cannot read
+becomes a problem like any other here, and no error in the log, since whoever can reach the port can send junk; and
+every answer, whoever made it, is given what browsers have to be told.
 """
 
 from __future__ import annotations

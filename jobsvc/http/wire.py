@@ -1,11 +1,12 @@
 """
 The wire: a stream's end of a transport, once the request that began it has been dealt with.
 
-aiohttp parses the request; then the transport is given a protocol of ours, and aiohttp is told that its connection is
-gone. Its parser, request, response and tasks are freed, and an idle stream is a transport and two small objects. This
-leans on two things of aiohttp that it does not promise: its protocol's ``transport`` attribute, and what its
-``connection_lost`` does. So `HandOver.works` tries it on a pair of sockets first; where it does not work, the request
-stays, parked at the end of its answer, and all else is the same. See docs/decisions/0010-streams-leave-aiohttp.md.
+aiohttp parses the request; then the transport is given a protocol of ours, and whoever had it, the fast path or
+aiohttp's own loop, is told that its connection is gone. Parser, request, response and tasks are freed, and an idle
+stream is a transport and two small objects. This leans on two things that aiohttp does not promise of its protocol, and
+that the fast path has as well: the ``transport`` attribute, and what ``connection_lost`` does. So `HandOver.works`
+tries it on a pair of sockets first; where it does not work, the request stays, parked at the end of its answer, and all
+else is the same. See docs/decisions/0010-streams-leave-aiohttp.md.
 
 What must never live here: what is written, or when.
 """
@@ -68,6 +69,8 @@ class Wire(asyncio.Protocol):
         self.room = True
         transport.set_protocol(self)
         transport.set_write_buffer_limits(high=high, low=low)
+        # Whoever had it before may have been told enough; one that is not read is not heard to close.
+        transport.resume_reading()
         own = transport.get_extra_info("socket")
         own.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, kernel)
         if transport.get_extra_info("sslcontext") is None:

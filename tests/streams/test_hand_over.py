@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import AsyncIterator, Awaitable, Callable
 
+    from jobsvc.http.identity import Credential
+    from jobsvc.http.request import Request
     from jobsvc.http.service import Service
 
 ABANDONED: Final = 1_000
@@ -336,6 +338,32 @@ def test_the_self_test_finds_that_freeing_works(loop: str) -> None:
 
     async def test() -> None:
         assert await HandOver.works()
+
+    on(loop, test)
+
+
+@ANY_LOOP
+def test_a_stream_that_leaves_is_heard_whatever_it_sent_before_it_began(tmp_path: Path, loop: str) -> None:
+    """
+    More than is kept of what comes behind a request stops the reading until the answer begins, and no longer.
+    """
+
+    async def test() -> None:
+        async with wired(tmp_path, frees=True) as place:
+            prove = place.service.identity.prove
+
+            async def slowly(request: Request) -> Credential:
+                await asyncio.sleep(0.1)
+                return await prove(request)
+
+            place.service.identity.prove = slowly  # type: ignore[method-assign]  # so that there is time to send
+            reader, writer = await place.ask()
+            await asyncio.sleep(0.02)
+            writer.write(b"x" * 200_000)
+            await until_ready(reader)
+            writer.transport.abort()
+            async with asyncio.timeout(3):
+                await place.gone()
 
     on(loop, test)
 

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from jobsvc import memory
 from jobsvc.domain.events import Event, Started
 from jobsvc.memory import Memory, Stage
-from jobsvc.store.seam import Found, HistoryRow
+from jobsvc.store.seam import Found, Head, HistoryRow, KeyRow, Opening
 from projections.folding import Rows, take
 from projections.history import History
 from tests.unit.specification import RUNNING, record
@@ -47,3 +47,22 @@ def test_a_view_is_asked_of_every_event_as_a_rebuild_asks_it(monkeypatch: pytest
 
     assert rows == stage.history
     assert "running" in {row.state for row in rows.values()}
+
+
+def test_rows_of_jobs_that_are_not_active_stay_the_store_s() -> None:
+    """
+    A view that is damaged, and names a job that has ended or never was, gives nobody's key away.
+    """
+    rows = Opening(
+        Head(1, bytes(32), 1, "log"),
+        [],
+        keys={"gone": KeyRow("gone", "user:ada", "work", "key")},
+        history={"gone": HistoryRow("gone", "user:ada", "work", "key", "queued", 1)},
+    )
+    loaded = Memory()
+
+    loaded.load(rows)
+
+    assert not loaded.holders
+    assert not loaded.keys
+    assert not loaded.history

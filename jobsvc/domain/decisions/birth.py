@@ -34,11 +34,11 @@ def born(
         command.kind,
         case.state,  # type: ignore[arg-type]  # create leads to these two states only
         terms,
-        deadline=None if terms.deadline_us is None else start + terms.deadline_us,
-        start_by=None if terms.start_within_us is None else start + terms.start_within_us,
-        active_until=start + situation.active_max_us,
-        retry_of=retry_of,
-        follows=follows,
+        None if terms.deadline_us is None else start + terms.deadline_us,
+        None if terms.start_within_us is None else start + terms.start_within_us,
+        start + situation.active_max_us,
+        retry_of,
+        follows,
     )
     payload = Payload(command.who.actor, command.request_id, command.submission, reason=command.reason)
     return NewEvent(command.job_id, facts, payload)
