@@ -16,7 +16,7 @@ _COUNTER_MAX: Final = 0xFFF
 _VARIANTS: Final = "89ab"
 """What the first digit after the third hyphen may be; two of its bits are chance (RFC 9562, section 4.1)."""
 _COUNTS: Final = tuple(f"{count:03x}" for count in range(_COUNTER_MAX + 1))
-"""The counter as text: to write it anew takes as long as all else of an id."""
+"""The counter as text, made once: an id is written for every create."""
 RANDOM_BYTES: Final = 8
 """
 How many random bytes one id takes.

@@ -48,6 +48,9 @@ _PIECES_S: Final = 0.05
 _KNOWN_MAX: Final = 4
 """So many heads are remembered on a connection. A caller's next is often the same, byte for byte."""
 
+_KNOWN_BYTES_MAX: Final = 4_096
+"""No longer one is: it stays for as long as the connection does."""
+
 _HEAD_END: Final = b"\r\n\r\n"
 
 
@@ -170,7 +173,7 @@ class FastPath(BaseProtocol):
         return self._message
 
     def _read(self, head: bytes) -> tuple[RawRequestMessage, int] | None:
-        """What *head* says and how long its body is, remembered for when it comes again; None if it is not plain."""
+        """What *head* says and how long its body is, remembered if it is short; None if it is not plain."""
         assert self._heads is not None  # noqa: S101  # until the connection is left, and then nothing is read
         try:
             messages, upgraded, _ = self._heads.feed_data(head)
@@ -195,7 +198,9 @@ class FastPath(BaseProtocol):
             return None
         if len(self._known) >= _KNOWN_MAX:
             self._known.clear()
-        self._known[head] = known = message, length
+        known = message, length
+        if len(head) <= _KNOWN_BYTES_MAX:
+            self._known[head] = known
         return known
 
     def pause_reading(self) -> None:

@@ -248,6 +248,21 @@ async def test_heads_that_come_again_are_each_answered_for_what_they_say(world: 
         assert 1 == len(server.on_fast_path)
 
 
+async def test_a_connection_keeps_few_heads_and_short_ones(world: World) -> None:
+    """
+    Whoever sends long heads, or many, has all of them answered, and next to nothing of them stays.
+    """
+    async with listening(world, fast=True) as (server, port), connected(port) as (reader, writer):
+        for number in range(20):
+            writer.write(post(b"{}", head=b"X-Long: %d%b\r\n" % (number, b"a" * (5_000 * (number % 2)))))
+            await reader.readuntil(b"}")
+        (connection,) = server.on_fast_path
+        kept = list(connection._known)  # noqa: SLF001  # what it keeps is its own affair, but not how much
+
+    assert 0 < len(kept) <= 4
+    assert all(len(head) <= 4_096 for head in kept)
+
+
 async def test_what_comes_during_an_answer_is_answered_after_it(world: World) -> None:
     """
     A caller that does not wait for its answer has both, in order, however much came meanwhile.
