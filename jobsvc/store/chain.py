@@ -10,19 +10,24 @@ Pure functions. No store, no chance and no JSON ever live here: salts and bytes 
 
 from __future__ import annotations
 
+from functools import lru_cache
 from hashlib import sha256
 from struct import Struct
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 GENESIS: Final = bytes(32)
 """What stands before the first event."""
 
 SALT_BYTES: Final = 16
 
-_before_job = Struct(">I32sIqI").pack
-_before_type = Struct(">IqI").pack
-_before_facts = Struct(">IqIqI").pack
-_digest_end = Struct(">I32s").pack
+
+@lru_cache(maxsize=4_096)
+def _form(job: int, name: int, facts: int) -> Callable[..., bytes]:
+    """How an event is written whose job, name and facts have so many bytes: every field with its length before it."""
+    return Struct(f">I32s Iq I{job}s Iq I{name}s Iq Iq I{facts}s I32s").pack
 
 
 def digest_payload(salt: bytes | bytearray | None, payload: bytes | bytearray | None) -> bytes:
@@ -51,16 +56,26 @@ def link(
     two events give the same input. Cost: about 1.5 µs for 200 bytes of facts.
     """
     job, name = job_id.encode(), type.encode()
+    jobs, names, all_facts = len(job), len(name), len(facts)
     return sha256(
-        b"".join(
-            (
-                _before_job(32, previous, 8, position, len(job)),
-                job,
-                _before_type(8, version, len(name)),
-                name,
-                _before_facts(8, schema, 8, at, len(facts)),
-                facts,
-                _digest_end(32, payload_digest),
-            )
+        _form(jobs, names, all_facts)(
+            32,
+            previous,
+            8,
+            position,
+            jobs,
+            job,
+            8,
+            version,
+            names,
+            name,
+            8,
+            schema,
+            8,
+            at,
+            all_facts,
+            facts,
+            32,
+            payload_digest,
         )
     ).digest()
