@@ -169,8 +169,8 @@ class Desk:
             if known is not None and known.expires_at > self._clock.now():
                 return recall(known) if known.digest == mark.digest else IdempotencyKeyReused()
         match work:
-            case c.Create():
-                return self._alone(work, mark, stage)
+            case c.Create() if mark is None:
+                return self._one(work, stage)
             case c.Claim():
                 return self._grant(work, stage)
             case TakeOver():

@@ -148,16 +148,19 @@ class Entries:
         if self._held.total >= self._limits.queue_commands_max:
             raise StoreBusy
         entry = Entry(work, mark, asyncio.Future())
-        if entry.owner and not self._held.has_room(entry.owner, entry.weight):
+        if not entry.owner:
+            self._held.take("", entry.weight)
+        elif not self._held.take_if_room(entry.owner, entry.weight):
             message = "more of this owner's is waiting to be written than may wait; send less at a time"
             raise SlowDown(message)
-        self.push(entry)
+        self._line.append(entry)
+        self._awake.set()
         return entry
 
     def push(self, entry: Entry) -> None:
         """*entry* is in the line, whether or not there was room."""
-        self._line.append(entry)
         self._held.take(entry.owner, entry.weight)
+        self._line.append(entry)
         self._awake.set()
 
     def push_flush(self, job_ids: Sequence[JobId]) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, Literal
 
-from msgspec import UNSET, Raw, Struct
+from msgspec import UNSET, Struct
 
 from jobsvc.changes import Change
 from jobsvc.domain.events import Payload
@@ -145,20 +145,18 @@ def weighed(change: Change, epoch: str) -> EncodedChange:
     """*change* of the log *epoch*, weighed, and encoded for nobody yet."""
     job, payload = change.job, change.event.payload or _NOTHING
     submission = job.submission
-    weight = _CHANGE_BYTES + _with_frame(submission.input) + _with_frame(submission.metadata)
+    sent = len(submission.input) + len(submission.metadata)
     for raw in (job.result, payload.result, payload.progress_data):
         if raw is not UNSET:
-            weight += _with_frame(raw)
+            sent += len(raw)
     previous, owner = change.previous_owner, submission.owner
+    # Once here and once in the frame, which leaves large ones out.
+    weight = _CHANGE_BYTES + sent + min(sent, _FRAMED_BYTES_MAX)
     return EncodedChange(change, epoch, (owner,) if previous is None else (previous, owner), weight)
 
 
-def _with_frame(raw: Raw) -> int:
-    """What *raw* weighs, once here and once in the frame, which has less of it if it is large."""
-    size = len(raw)
-    return size + min(size, BRIEF_BYTES_MAX)
-
-
 _NOTHING: Final = Payload(actor="")
+_FRAMED_BYTES_MAX: Final = 5 * BRIEF_BYTES_MAX
+"""A frame has no more of what callers and workers sent: five pieces, or less."""
 _CHANGE_BYTES: Final = 4_096
 """What a change and its frame weigh besides what callers and workers sent."""

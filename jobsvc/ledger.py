@@ -10,7 +10,7 @@ What must never live here: a rule of the domain (decider, machine), a statement 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from jobsvc.answers import Again, Answer, Grants, repeat
 from jobsvc.clock import random_pieces
@@ -162,7 +162,7 @@ class Ledger:
 
     def new_id(self) -> JobId:
         """An id for a job that a command is to create."""
-        return self._ids.make(self._desk.now(), next(self._chance))
+        return self._ids.make(max(self._clock.now(), self.memory.last_at), next(self._chance))
 
     # Asking
 
@@ -180,7 +180,7 @@ class Ledger:
         """
         entry = self._entries.enter(command, mark)
         # The desk answers a single command with an Answer; only what has a mark may be told its answer again.
-        return cast("Awaitable[Answer]", entry.answer()) if mark is None else self._answer_once(entry)
+        return entry.answer() if mark is None else self._answer_once(entry)  # type: ignore[return-value]
 
     async def _answer_once(self, entry: Entry) -> Answer:
         result = await entry.answer()

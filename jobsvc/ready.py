@@ -51,7 +51,13 @@ class ReadyLine:
 
     def put(self, job: Job) -> None:
         """*job* waits. Putting it again where it stands changes nothing."""
-        job_id, kind, priority, owner, ready_at = job.id, job.kind, job.terms.priority, job.owner, job.ready_at
+        job_id, kind, priority, owner, ready_at = (
+            job.id,
+            job.kind,
+            job.terms.priority,
+            job.submission.owner,
+            job.ready_at,
+        )
         place = (kind, priority, owner, ready_at)
         if self._places.get(job_id) == place:
             return

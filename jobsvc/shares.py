@@ -35,14 +35,25 @@ class Shares:
         self._guests = 0
         self.total = 0
 
-    def has_room(self, holder: str, weight: int = 1) -> bool:
-        """True if *holder* may take *weight* more. Who holds nothing yet may take more than its share at once."""
+    def take_if_room(self, holder: str, weight: int = 1) -> bool:
+        """
+        True if *holder* has *weight* more, False if there was no room.
+
+        Who holds nothing yet may take more than its share at once.
+        """
         held = self._held.get(holder, 0)
-        if held and held + weight > self._each_max:
+        guest = holder.startswith(GUEST)
+        if (
+            (held and held + weight > self._each_max)
+            or (guest and self._guests >= self._guests_max)
+            or self.total >= self._total_max
+        ):
             return False
-        if self._guests >= self._guests_max and holder.startswith(GUEST):
-            return False
-        return self.total < self._total_max
+        self._held[holder] = held + weight
+        self.total += weight
+        if guest:
+            self._guests += weight
+        return True
 
     def take(self, holder: str, weight: int = 1) -> None:
         """*holder* has *weight* more, whether or not there was room."""
@@ -73,9 +84,8 @@ class Shares:
         Raises:
             SlowDown: There is no room, which *message* says.
         """
-        if not self.has_room(holder):
+        if not self.take_if_room(holder):
             raise SlowDown(message)
-        self.take(holder)
         try:
             yield
         finally:

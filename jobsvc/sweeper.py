@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from jobsvc.domain import commands as c
 from jobsvc.domain.errors import JobsvcError, Unavailable
 from jobsvc.domain.machine import CANCEL_GRACE_US
+from jobsvc.domain.words import ACTIVE
 from jobsvc.telemetry import log_failure
 
 if TYPE_CHECKING:
@@ -81,14 +82,16 @@ class Sweeper:
             self._woken.set()
 
     def _place(self, job: Job, *, not_before: Micros = 0) -> None:
-        first = self._first_moment(job) if job.active else _NEVER
-        if first == _NEVER:
-            self._moments.pop(job.id, None)
+        job_id = job.id
+        moment = self._first_moment(job) if job.state in ACTIVE else _NEVER
+        if moment == _NEVER:
+            self._moments.pop(job_id, None)
             return
-        moment = max(first, not_before) if not_before else first
-        if self._moments.get(job.id) != moment:
-            self._moments[job.id] = moment
-            heappush(self._heap, (moment, job.id))
+        if moment < not_before:
+            moment = not_before
+        if self._moments.get(job_id) != moment:
+            self._moments[job_id] = moment
+            heappush(self._heap, (moment, job_id))
 
     def _tidy(self) -> None:
         """Forget the places of jobs that ended or moved: else each would stay for the week that it might have lived."""

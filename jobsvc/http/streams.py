@@ -235,12 +235,11 @@ class Streams:
         farewell = self._revocations.farewell_of(connection.bearer)
         if farewell is None and self.draining:
             farewell = "drain"
-        if farewell is None and not self._shares.has_room(who):
-            farewell = "overload"
-        if farewell is not None:
-            connection.send_away(farewell)
+        if farewell is not None or not self._shares.take_if_room(who):
+            # It counts until it has gone.
+            self._shares.take(who)
+            connection.send_away(farewell or "overload")
         theirs = self._open[who] = with_one(self._open.get(who), connection)
-        self._shares.take(who)
         self._empty.clear()
         self._metrics.streams_open.inc()
         staying = [one for one in each(theirs) if one.farewell is None]

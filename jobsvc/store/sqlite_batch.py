@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 from msgspec.structs import astuple
 
-from jobsvc.domain.events import SCHEMA, Erased, OwnerChanged
+from jobsvc.domain.events import SCHEMA, TYPE_OF_FACTS, Erased, OwnerChanged
 from jobsvc.domain.words import JobId
 from jobsvc.store import chain, codec
 from jobsvc.store.blocks import Statement, block, statements
@@ -93,15 +93,14 @@ def mark_rows(marks: Sequence[Mark]) -> list[tuple[Any, ...]]:
 def _event_rows(batch: Batch, head: Head) -> tuple[list[tuple[Any, ...]], Head]:
     rows: list[tuple[Any, ...]] = []
     salts = bytearray(urandom(chain.SALT_BYTES * len(batch.events)))
-    position, link, at = head.position, head.chain, head.at
+    position, link, at, drawn = head.position, head.chain, head.at, 0
     for event, owner in zip(batch.events, batch.owners, strict=True):
         position += 1
         if event.position != position:
             raise ValueError(f"position {event.position} stands where {position} is next")
-        row, link = _event_row(event, owner, salt=salts[-chain.SALT_BYTES :], previous=link)
-        del salts[-chain.SALT_BYTES :]
+        row, link = _event_row(event, owner, salt=salts[drawn : drawn + chain.SALT_BYTES], previous=link)
         rows.append(row)
-        at = event.at
+        drawn, at = drawn + chain.SALT_BYTES, event.at
     return rows, Head(position, link, at, head.epoch)
 
 
@@ -109,8 +108,8 @@ def _event_row(event: Event, owner: str, *, salt: bytearray, previous: bytes) ->
     """
     The row of *event*, and the chain up to it.
     """
-    position, job_id, version, name, at = event.position, event.job_id, event.version, event.type, event.at
-    facts, known = codec.encode_facts(event.facts), event.payload
+    position, job_id, version, at, facts, known = astuple(event)
+    name, told = TYPE_OF_FACTS[type(facts)], codec.encode_facts(facts)
     payload, kept_salt, lost_by = (
         (None, None, None) if known is None else (codec.encode_payload(known), salt, known.previous_owner)
     )
@@ -123,7 +122,7 @@ def _event_row(event: Event, owner: str, *, salt: bytearray, previous: bytes) ->
         type=name,
         schema=SCHEMA,
         at=at,
-        facts=facts,
+        facts=told,
         payload_digest=digest,
     )
     row = (
@@ -134,7 +133,7 @@ def _event_row(event: Event, owner: str, *, salt: bytearray, previous: bytes) ->
         SCHEMA,
         at,
         owner,
-        facts.decode(),
+        told.decode(),
         payload,
         kept_salt,
         bytearray(digest),
