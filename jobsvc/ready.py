@@ -51,17 +51,11 @@ class ReadyLine:
 
     def put(self, job: Job) -> None:
         """*job* waits. Putting it again where it stands changes nothing."""
-        job_id, kind, priority, owner, ready_at = (
-            job.id,
-            job.kind,
-            job.terms.priority,
-            job.submission.owner,
-            job.ready_at,
-        )
-        place = (kind, priority, owner, ready_at)
+        job_id, place = job.id, (job.kind, job.terms.priority, job.submission.owner, job.ready_at)
         if self._places.get(job_id) == place:
             return
         self._places[job_id] = place
+        kind, priority, owner, ready_at = place
         try:
             heap = self._turns[kind][priority][owner]
         except KeyError:

@@ -87,8 +87,8 @@ class Sweeper:
         if moment == _NEVER:
             self._moments.pop(job_id, None)
             return
-        if moment < not_before:
-            moment = not_before
+        if not_before:
+            moment = max(moment, not_before)
         if self._moments.get(job_id) != moment:
             self._moments[job_id] = moment
             heappush(self._heap, (moment, job_id))
