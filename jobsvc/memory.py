@@ -45,6 +45,12 @@ class Memory:
     All active jobs as committed, by id, owner and key.
 
     Cost per active job: about 2 KiB besides its input. Never changed but by ``load`` and ``commit``.
+
+    Attributes:
+        position: The last committed position; 0 for an empty log.
+        last_at: When the last committed event was; 0 for an empty log.
+        epoch: The log's identity.
+        archived_through: The position of the newest archived event; whoever archives raises it.
     """
 
     def __init__(self) -> None:
@@ -57,31 +63,17 @@ class Memory:
         self.keys: dict[JobId, KeyRow] = {}
         self.history: dict[JobId, HistoryRow] = {}
         self.spent: dict[str, None] = {}
-        self.head: Head | None = None
+        self.position = 0
+        self.last_at: Micros = 0
+        self.epoch = ""
         self.archived_through = 0
-        """The position of the newest archived event; whoever archives raises it."""
-
-    @property
-    def position(self) -> int:
-        """The last committed position; 0 for an empty log."""
-        return 0 if self.head is None else self.head.position
-
-    @property
-    def last_at(self) -> Micros:
-        """When the last committed event was; 0 for an empty log."""
-        return 0 if self.head is None else self.head.at
-
-    @property
-    def epoch(self) -> str:
-        """The log's identity."""
-        return "" if self.head is None else self.head.epoch
 
     def load(self, opening: Opening) -> None:
         """The memory is what the store says, whatever it was before."""
         spent = self.spent
         self.__init__()  # type: ignore[misc]  # every field anew, none forgotten
         self.spent = spent  # for whoever was proved to be one of these before, and is still on its way here
-        self.head = opening.head
+        self._stand_at(opening.head)
         self.archived_through = opening.archived_through
         for job in opening.active:
             self._put(job)
@@ -108,7 +100,10 @@ class Memory:
             self.by_owner[owner] = dict(sorted(self.by_owner[owner].items()))
         for guest in stage.spent:
             self.spend(guest)
-        self.head = head
+        self._stand_at(head)
+
+    def _stand_at(self, head: Head) -> None:
+        self.position, self.last_at, self.epoch = head.position, head.at, head.epoch
 
     def spend(self, guest: str) -> None:
         """
