@@ -61,7 +61,6 @@ class Memory:
         self.retries: dict[JobId, JobId] = {}
         self.claims: dict[str, dict[JobId, None]] = {}
         self.keys: dict[JobId, KeyRow] = {}
-        self.history: dict[JobId, HistoryRow] = {}
         self.spent: dict[str, None] = {}
         self.position = 0
         self.last_at: Micros = 0
@@ -77,7 +76,7 @@ class Memory:
         self.archived_through = opening.archived_through
         for job in opening.active:
             self._put(job)
-        self._put_rows(opening.keys, opening.history)
+        self._put_keys(opening.keys)
 
     def commit(self, stage: Stage, head: Head) -> None:
         """What was staged is what every reader sees from now on."""
@@ -95,7 +94,7 @@ class Memory:
                 self._put(row)
             else:
                 self.jobs.pop(job_id, None)
-        self._put_rows(stage.keys, stage.history)
+        self._put_keys(stage.keys)
         for owner in came & self.by_owner.keys():
             self.by_owner[owner] = dict(sorted(self.by_owner[owner].items()))
         for guest in stage.spent:
@@ -133,15 +132,12 @@ class Memory:
         if job.claim is not None:
             self.claims.setdefault(job.claim, {})[job_id] = None
 
-    def _put_rows(self, keys: Mapping[JobId, KeyRow | None], history: Mapping[JobId, HistoryRow | None]) -> None:
+    def _put_keys(self, keys: Mapping[JobId, KeyRow | None]) -> None:
         """These are the rows of jobs that were put; those of ended ones are the store's alone."""
         for job_id, key in keys.items():
             if key is not None and job_id in self.jobs:
                 self.keys[job_id] = key
                 self.holders[key.owner, key.kind, key.key] = job_id
-        for job_id, row in history.items():
-            if row is not None and job_id in self.jobs:
-                self.history[job_id] = row
 
     def _drop(self, job: Job) -> None:
         """No index leads to *job* any more; it keeps its place among all, in case it only moved."""
@@ -157,7 +153,6 @@ class Memory:
             del self.holders[key.owner, key.kind, key.key]
         if job.retry_of is not None and self.retries.get(job.retry_of) == job.id:
             del self.retries[job.retry_of]
-        self.history.pop(job.id, None)
 
     def _forget_claim(self, claim: str, job_id: JobId) -> None:
         jobs = self.claims.get(claim, {})
@@ -287,11 +282,9 @@ class Stage:
         """*job* is found, which begins with *event* and is active; no view has a row of it yet."""
         job_id = event.job_id
         self.active[job_id] = job
-        key_row, history_row = KEYS.apply(None, event), HISTORY.apply(None, event)
+        key_row = KEYS.apply(None, event)
         if key_row is not None:
             self.keys[job_id] = key_row
-        if history_row is not None:
-            self.history[job_id] = history_row
         self._hold(job)
         if job.retry_of is not None:
             self._retries[job.retry_of] = job_id
@@ -302,7 +295,9 @@ class Stage:
         stood, row = before if before.active else None, ACTIVE.row(job)
         if row is not None or stood is not None:
             self.active[job.id] = row
-        self._write_rows(event)
+        self._write_key(event)
+        if row is None:
+            self._write_entry(before, event)
         # An event that neither ends nor moves a job leaves its key and its owner's count as they are.
         moved = made.previous_owner is not None
         if stood is not None and (row is None or moved):
@@ -316,20 +311,24 @@ class Stage:
             self._note_completed((job.owner, job.kind, job.key), job)
         self._index_report(job, event)
 
-    def _write_rows(self, event: Event) -> None:
-        """The rows of the other inline views after *event*, each the return value of its projection's ``apply``."""
+    def _write_key(self, event: Event) -> None:
+        """The row of ``keys`` after *event*, as its projection's ``apply`` has it."""
         job_id = event.job_id
         key = self.keys[job_id] if job_id in self.keys else self._memory.keys.get(job_id)
         key_row = KEYS.apply(key, event)
         if key_row is not key:
             self.keys[job_id] = key_row
-        history = self.history[job_id] if job_id in self.history else self._known_history(job_id)
-        history_row = HISTORY.apply(history, event)
-        if history_row is not history:
-            self.history[job_id] = history_row
 
-    def _known_history(self, job_id: JobId) -> HistoryRow | None:
-        return self._memory.history.get(job_id) or self._found.history.get(job_id)
+    def _write_entry(self, before: Job, event: Event) -> None:
+        """The row of ``history`` after *event*, as its projection's ``apply`` has it, of a job that is not active."""
+        job_id = event.job_id
+        if before.active:
+            entry: HistoryRow | None = HISTORY.begun(before)
+        else:
+            entry = self.history[job_id] if job_id in self.history else self._found.history.get(job_id)
+        after = HISTORY.apply(entry, event)
+        if after is not entry:
+            self.history[job_id] = after
 
     def _hold(self, job: Job) -> None:
         """*job* counts among its owner's, and has its key."""

@@ -75,9 +75,7 @@ class Recording(SqliteStore):
             events = [read_record(record) for record in records]
             for projection in INLINE:
                 take(projection, views[projection.name], events)
-        active = views["active"]
-        history = {job_id: row for job_id, row in views["history"].items() if job_id in active}
-        return Opening(self._shown, list(active.values()), views["keys"], history)
+        return Opening(self._shown, list(views["active"].values()), views["keys"])
 
     async def upcoming(self, limit: int) -> Sequence[Record]:
         """

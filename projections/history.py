@@ -1,8 +1,9 @@
 """
-The view ``history``: how to find a job among all there ever were.
+The view ``history``: how to find a job among all that have ended.
 
 A row is an index entry, not the job: what the job was is folded from its events when somebody asks, so nothing is
-stored twice. It is written when the job is born and when it ends; how an active job stands is the view ``active``'s.
+stored twice. The fold begins an entry with the job's birth; the view keeps it from the job's end on, since until then
+the job is a row of ``active``, where all that the entry says stands too.
 """
 
 from __future__ import annotations
@@ -18,13 +19,22 @@ from jobsvc.store.seam import HistoryRow
 
 if TYPE_CHECKING:
     from jobsvc.domain.events import Event
+    from jobsvc.domain.job import Job
 
 
 class History:
-    """All jobs that can still be found, by job id. An erased job cannot."""
+    """All ended jobs that can still be found, by job id. An erased job cannot."""
 
     name = "history"
     version = 1
+
+    def keeps(self, row: HistoryRow) -> bool:
+        """True once the job has ended."""
+        return row.finished_at is not None
+
+    def begun(self, job: Job) -> HistoryRow:
+        """The entry of *job* while it is active, as the events that led to it make it, but for the state."""
+        return HistoryRow(job.id, job.owner, job.kind, job.key, job.state, job.created_at)
 
     def apply(self, row: HistoryRow | None, event: Event) -> HistoryRow | None:
         """The entry after *event*."""

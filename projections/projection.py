@@ -3,7 +3,8 @@ What a projection is: a small class that anyone can write.
 
 Three things and no more: a ``name``, a ``version`` to be raised when the meaning of its rows changes, and ``apply``,
 a pure fold. A projection that catches up may add ``key`` (which row an event belongs to; the job's, if it does not say)
-and ``row_type`` (a msgspec Struct or a builtin, for reading its rows back).
+and ``row_type`` (a msgspec Struct or a builtin, for reading its rows back). One that is written with the events may add
+``keeps``: which of its rows the view keeps; the others only carry the fold from event to event.
 """
 
 from __future__ import annotations
@@ -40,6 +41,16 @@ def row_key(projection: Projection) -> Callable[[Event], str]:
 def job_id_of(event: Event) -> str:
     """The job that *event* happened to: where a projection says nothing else, each has a row."""
     return event.job_id
+
+
+def is_kept(projection: Projection) -> Callable[[Any], bool]:
+    """What says whether the view of *projection* keeps a row."""
+    keeps: Callable[[Any], bool] | None = getattr(projection, "keeps", None)
+    return keeps or _always
+
+
+def _always(_: object) -> bool:
+    return True
 
 
 def row_type(projection: Projection) -> Any:  # noqa: ANN401  # a type for msgspec to decode into

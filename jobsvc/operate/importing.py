@@ -189,7 +189,9 @@ class _Loading:
     async def _with_rows(self, records: list[Record]) -> Loaded:
         """*records* with the rows that follow from them."""
         events = [read_record(record) for record in records]
-        history = dict(await self._store.read_history_rows({event.job_id for event in events}))
+        job_ids = {event.job_id for event in events}
+        history = {job_id: HISTORY.begun(self._active[job_id]) for job_id in job_ids & self._active.keys()}
+        history |= await self._store.read_history_rows(job_ids - history.keys())
         before = dict(history)
         keys = take(KEYS, self._keys, events)
         touched = take(HISTORY, history, events)
@@ -199,7 +201,7 @@ class _Loading:
             records,
             {job_id: self._active.get(job_id) for job_id in active},
             {job_id: self._keys.get(job_id) for job_id in keys},
-            {job_id: history.get(job_id) for job_id in changed},
+            {job_id: row for job_id in changed if (row := history.get(job_id)) is None or HISTORY.keeps(row)},
         )
 
     async def _stored(self, view: ViewName) -> Rows:

@@ -1,8 +1,9 @@
 """
 A shadow: a view that is made anew beside the live one, out of the log, and takes its place.
 
-It takes in page after page while the service goes on, and holds in memory only what it has not written yet, so a
-rebuild costs the same memory however long the log is. Only the last few events are taken in under the writer's lock.
+It takes in page after page while the service goes on, and holds in memory only what it has not written yet, and rows of
+active jobs that the view does not keep: so a rebuild costs the same memory however long the log is. Only the last few
+events are taken in under the writer's lock.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from jobsvc.domain.errors import Corrupt
 from jobsvc.domain.events import Created
 from jobsvc.store.seam import ROWS_PER_PAGE_MAX, Behind
 from projections.folding import Rows, take
+from projections.projection import is_kept
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -49,6 +51,7 @@ class Shadow:
         self._projection = projection
         self._view: ViewName = projection.name  # type: ignore[assignment]  # as the seam names the inline views
         self._rows: Rows = {}
+        self._keeps = is_kept(projection)
         self._unwritten: set[str] = set()
         self._written = False
         self.position = 0
@@ -96,15 +99,17 @@ class Shadow:
     def _unknown(self, events: Iterable[Event]) -> list[str]:
         """The jobs whose rows are not in memory: they were born before these events, and are written."""
         born = {event.job_id for event in events if isinstance(event.facts, Created)}
-        return sorted({event.job_id for event in events} - born - self._unwritten)
+        return sorted({event.job_id for event in events} - born - self._unwritten - self._rows.keys())
 
     async def _write(self) -> None:
-        """Nothing is in memory any more. Rows that go are dropped before rows come: a key passes from job to job."""
+        """What the view keeps is written. Rows that go are dropped before rows come: a key passes from job to job."""
+        kept = {key for key, row in self._rows.items() if self._keeps(row)}
         gone = [key for key in sorted(self._unwritten) if key not in self._rows]
-        come = [key for key in sorted(self._unwritten) if key in self._rows]
+        come = [key for key in sorted(self._unwritten) if key in kept]
         for keys in (*_parts(gone), *_parts(come)):
             await self._store.fill_shadow(self._view, {key: self._rows.get(key) for key in keys})
-        self._rows, self._unwritten, self._written = {}, set(), True
+        self._rows = {key: row for key, row in self._rows.items() if key not in kept}
+        self._unwritten, self._written = set(), True
 
 
 def _parts(keys: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -29,6 +29,7 @@ from jobsvc.memory import INLINE
 from jobsvc.operate.findings import FINDINGS_MAX, Finding
 from jobsvc.store.codec import encode_row, read_record
 from jobsvc.store.seam import ROWS_PER_PAGE_MAX, StreamPlace
+from projections.projection import is_kept
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -172,7 +173,8 @@ class StreamWalk:
         for place, projection in enumerate(INLINE):
             name: ViewName = projection.name  # type: ignore[assignment]  # the inline views, as the seam names them
             if name in self._views:
-                made = {job_id: rows[place] for job_id, rows in replayed.items() if rows[place] is not None}
+                keeps, made = is_kept(projection), {job_id: rows[place] for job_id, rows in replayed.items()}
+                made = {job_id: row for job_id, row in made.items() if row is not None and keeps(row)}
                 self._compare_view(name, {_job_id(row): row for row in page.views[name]}, made)
 
     def _compare_view(self, name: str, stored: Mapping[str, Any], replayed: Mapping[str, Any]) -> None:

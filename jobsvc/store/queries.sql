@@ -31,28 +31,27 @@ CREATE TABLE {table} (
 ) STRICT, WITHOUT ROWID;
 
 -- name: create_history
--- How to find a job among all there ever were; job ids rise with time. The states in the order in which rows come.
+-- How to find a job that has ended; job ids rise with time. No row can come before the end: an active state is refused,
+-- and the states stand in the order in which rows come.
 CREATE TABLE {table} (
     job_id TEXT PRIMARY KEY,
     owner TEXT NOT NULL,
     kind TEXT NOT NULL,
     key TEXT,
     state TEXT NOT NULL CHECK (
-        state = 'queued' OR state = 'completed' OR state = 'failed' OR state = 'scheduled' OR state = 'running'
-        OR state = 'retrying' OR state = 'cancelling' OR state = 'cancelled' OR state = 'expired'
+        state = 'completed' OR state = 'failed' OR state = 'cancelled' OR state = 'expired'
     ),
     created_at INTEGER NOT NULL,
-    finished_at INTEGER
+    finished_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 -- name: create_history_by_owner
--- For an owner's list, newest first. Ended jobs only, as all of these: the active ones are in memory, and a create, whose
--- every page touched is written to the log, has no index to keep.
-CREATE INDEX history_{side}_by_owner ON {table} (owner, job_id) WHERE finished_at IS NOT NULL;
+-- For an owner's list, newest first.
+CREATE INDEX history_{side}_by_owner ON {table} (owner, job_id);
 
 -- name: create_history_by_key
 -- For the list of a key, newest first.
-CREATE INDEX history_{side}_by_key ON {table} (key, job_id) WHERE finished_at IS NOT NULL AND key IS NOT NULL;
+CREATE INDEX history_{side}_by_key ON {table} (key, job_id) WHERE key IS NOT NULL;
 
 -- name: create_history_completed
 -- For the newest result of a key, which comes first, as in keys.
@@ -132,11 +131,6 @@ SELECT body FROM active ORDER BY job_id;
 -- name: all_keys
 -- Every key that is held.
 SELECT job_id, owner, kind, key FROM keys;
-
--- name: history_of_active
--- The history rows of the active jobs.
-SELECT h.job_id, h.owner, h.kind, h.key, h.state, h.created_at, h.finished_at
-FROM active AS a CROSS JOIN history AS h ON h.job_id = a.job_id;
 
 
 -- == Appending ======================================================================================================
@@ -383,6 +377,8 @@ GROUP BY w.key;
 
 
 -- == Reading views ==================================================================================================
+-- A history that was made by an earlier version holds active jobs too, without an end: they are passed over here, and
+-- each becomes a row like the others when its job ends.
 
 -- name: history_of_all
 -- Ended jobs, newest first.
@@ -427,7 +423,7 @@ SELECT job_id, owner, kind, key FROM keys WHERE job_id > :after AND job_id <= :t
 -- A page of history, as stored.
 SELECT job_id, owner, kind, key, state, created_at, finished_at
 FROM history
-WHERE job_id > :after AND job_id <= :through
+WHERE finished_at IS NOT NULL AND job_id > :after AND job_id <= :through
 ORDER BY job_id
 LIMIT :limit;
 

@@ -38,7 +38,7 @@ class KeyRow(Struct, frozen=True, gc=False):
 
 
 class HistoryRow(Struct, frozen=True, gc=False):
-    """A row of the view ``history``: how to find a job among all there ever were. What it was stands in its events."""
+    """A row of the view ``history``: how to find a job that has ended. What it was stands in its events."""
 
     job_id: JobId
     owner: str
@@ -106,12 +106,11 @@ class Head(Struct, frozen=True, gc=False):
 
 
 class Opening(Struct, frozen=True):
-    """What the ledger starts from: the head, and as of it every row of ``active`` with its rows of the other views."""
+    """What the ledger starts from: the head, and as of it every row of ``active`` with its row of ``keys``."""
 
     head: Head
     active: Sequence[Job]
     keys: Mapping[JobId, KeyRow]
-    history: Mapping[JobId, HistoryRow]
     archived_through: int = 0
     """The position of the newest event in any segment; whoever resumes below it may find what it missed moved."""
 

@@ -151,7 +151,6 @@ class SqliteStore(SqliteCarrying):
             head=rows.head,
             active=[codec.decode_job(row[0]) for row in rows.active],
             keys={row[0]: KeyRow(*row) for row in rows.keys},
-            history={row[0]: HistoryRow(*row) for row in rows.history},
             archived_through=rows.archived_through,
         )
 
@@ -181,7 +180,6 @@ class _OpeningRows(Struct, frozen=True):
     head: Head
     active: list[Row]
     keys: list[Row]
-    history: list[Row]
     archived_through: int
 
 
@@ -241,7 +239,6 @@ def _select_opening(raw: RawConnection) -> _OpeningRows:
             head=head,
             active=raw.execute(block("all_active")).fetchall(),
             keys=raw.execute(block("all_keys")).fetchall(),
-            history=raw.execute(block("history_of_active")).fetchall(),
             archived_through=select_through(raw),
         )
     finally:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from msgspec import Raw
+from msgspec.structs import replace
 
 from jobsvc.domain.events import (
     Completed,
@@ -125,7 +126,7 @@ class History:
             owners=owners,
             active={key: job if job.active else None for key, job in touched.items()},
             keys={key: key_row(job) if job.active else None for key, job in touched.items()},
-            history={key: history_row(job) for key, job in touched.items()},
+            history={key: history_row(job) for key, job in touched.items() if not job.active},
         )
 
     def job_at(self, number: int, *, version: int) -> Job:
@@ -179,13 +180,6 @@ def chain_of(records: Sequence[Record]) -> bytes:
     return link
 
 
-def rows_of(jobs: Sequence[Job]) -> dict[str, HistoryRow]:
-    """
-    The history rows of *jobs*, by job.
-    """
-    return {job.id: history_row(job) for job in jobs}
-
-
 def key_row(job: Job) -> KeyRow:
     """
     The key that *job* holds.
@@ -193,8 +187,15 @@ def key_row(job: Job) -> KeyRow:
     return KeyRow(job.id, job.owner, job.kind, str(job.key))
 
 
+def ended_row(job: Job) -> HistoryRow:
+    """
+    How *job* would be found if it had ended.
+    """
+    return replace(history_row(job), state="failed", finished_at=job.created_at + 1)
+
+
 def history_row(job: Job) -> HistoryRow:
     """
-    How *job* is found.
+    How *job*, which has ended, is found.
     """
     return HistoryRow(job.id, job.owner, job.kind, job.key, job.state, job.created_at, job.finished_at)

@@ -43,7 +43,7 @@ def page_of(history: History, records: Sequence[Record]) -> Loaded:
         records,
         {name: job if job.active else None for name, job in jobs.items()},
         {name: key_row(job) if job.active else None for name, job in jobs.items()},
-        {name: history_row(job) for name, job in jobs.items()},
+        {name: history_row(job) for name, job in jobs.items() if not job.active},
     )
 
 

@@ -4,7 +4,7 @@ What only the SQLite engine promises: its file, its PRAGMAs, its triggers, and w
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 from pysqlite3 import OperationalError
@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable
     from pathlib import Path
 
+    from jobsvc.domain.job import Job
     from jobsvc.store.driver import RawConnection
-    from jobsvc.store.seam import Head
+    from jobsvc.store.seam import Head, HistoryRow
     from tests.store.conftest import Log
     from tests.store.failing_driver import When
 
@@ -315,7 +316,10 @@ async def _assert_sound(store: SqliteStore, history: History) -> None:
     records = await store.read_records(after=0, limit=99)
     assert [record.position for record in records] == list(range(1, head.position + 1))
     assert chain_of(records) == head.chain
-    assert len(await store.read_view("history", after="", limit=9)) == len(history.jobs)
+    active = [job.id for job in history.jobs.values() if job.active]
+    ended = [job.id for job in history.jobs.values() if not job.active]
+    assert active == [cast("Job", row).id for row in await store.read_view("active", after="", limit=9)]
+    assert ended == [cast("HistoryRow", row).job_id for row in await store.read_view("history", after="", limit=9)]
 
 
 def _erase(raw: RawConnection, *, begin: bool = True) -> None:

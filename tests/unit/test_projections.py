@@ -41,7 +41,7 @@ from projections.counts import Count, Counts
 from projections.folding import take
 from projections.history import History
 from projections.keys import Keys
-from projections.projection import row_key, row_type
+from projections.projection import is_kept, row_key, row_type
 from tests.unit.specification import (
     BIRTH,
     CANCELLING,
@@ -293,12 +293,13 @@ def test_counts_count_by_type() -> None:
 
 def test_a_projection_that_says_nothing_is_keyed_by_job() -> None:
     """
-    ``key`` and ``row_type`` are optional: then a row is a job's, and anything.
+    ``key``, ``row_type`` and ``keeps`` are optional: then a row is a job's, anything, and kept.
     """
     (birth,) = record(QUEUED)
 
     assert JOB == row_key(Active())(birth)
     assert Any is row_type(Active())
+    assert is_kept(Active())(None)
     assert "job.created" == row_key(Counts())(birth)
     assert Count is row_type(Counts())
 
@@ -319,6 +320,11 @@ def test_over_any_history_the_views_are_what_the_jobs_say(steps: list[Step]) -> 
     remembered = {key: job for key, job in world.jobs.items() if key not in erased}
     streams = {key: [event for event in world.events if event.job_id == key] for key in remembered}
     assert {key: expected_history(job, streams[key]) for key, job in remembered.items()} == history
+    living = {key: job for key, job in remembered.items() if job.active}
+    assert {key: row for key, row in history.items() if not is_kept(History())(row)}.keys() == living.keys()
+    assert {key: History().begun(job) for key, job in living.items()} == {
+        key: replace(history[key], state=job.state) for key, job in living.items()
+    }
     holders = [(row.owner, row.kind, row.key) for row in keys.values()]
     assert len(holders) == len(set(holders))
 
