@@ -21,6 +21,7 @@ from jobsvc.domain.words import Principal
 from jobsvc.http.bodies import parse
 from jobsvc.http.problems import Malformed, TooLarge, Unauthenticated, UnsupportedMediaType
 from jobsvc.http.reply import Reply
+from jobsvc.http.request import JSON
 
 if TYPE_CHECKING:
     from jobsvc.http.identity import Credential
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from jobsvc.tokens import Bearer
 
 _OWNER: Final = re.compile(r"(guest|user):[!-~]{1,200}")
-_JSON: Final = "application/json"
 LIMITED_ROLES: Final = frozenset({"guest", "user"})
 """Who is held to bounds that trusted roles are not."""
 _SCOPE: Final = "request"
@@ -67,8 +67,10 @@ class Call:
 
     @property
     def principal(self) -> Principal:
-        """Who asks."""
-        return self.bearer.principal
+        """Who asks, as above."""
+        if self.credential is None:
+            raise AccessDenied
+        return self.credential.bearer.principal
 
     @property
     def is_limited(self) -> bool:
@@ -87,7 +89,9 @@ class Call:
         Raises:
             SlowDown: More often than it may.
         """
-        principal = self.principal
+        if self.credential is None:
+            return
+        principal = self.credential.bearer.principal
         if principal.role in LIMITED_ROLES:
             self.service.limits.writes.count(principal.actor)
 
@@ -182,15 +186,19 @@ class Call:
         Raises:
             UnsupportedMediaType: It is not JSON as it is.
         """
-        content, headers = self.request.whole or b"", self.request.headers
-        encoding = headers.get("Content-Encoding")
+        content = self.request.whole or b""
+        # As nearly all send it, it is not taken apart.
+        if not self.request.head.is_plain_json:
+            self._check_media(content)
+        return content
+
+    def _check_media(self, content: bytes) -> None:
+        encoding = self.request.headers.get("Content-Encoding")
         if encoding is not None and encoding.lower() != "identity":
             message = "a body comes as it is: Content-Encoding is not taken"
             raise UnsupportedMediaType(message)
-        # As nearly all send it, it is not taken apart.
-        if content and headers.get("Content-Type") != _JSON and self.request.aiohttp.content_type != _JSON:
+        if content and self.request.aiohttp.content_type != JSON:
             raise UnsupportedMediaType
-        return content
 
     async def wait_for_body(self) -> None:
         """
@@ -239,7 +247,7 @@ class Call:
         Raises:
             InvalidCommand: The key is empty or too long.
         """
-        key = self.request.headers.get("Idempotency-Key")
+        key = self.request.head.idempotency_key
         if key is None:
             return None
         longest = self.service.settings.idempotency_key_characters_max

@@ -133,7 +133,7 @@ async def _after_end(call: Call, answer: Answer, wait_s: float) -> Answer:
 
 def _preferred_wait_s(call: Call) -> float | None:
     """The N of ``Prefer: wait=N``; more than may be is cut, since a preference is not a demand."""
-    preference = call.request.headers.get("Prefer")
+    preference = call.request.head.prefer
     if preference is None:
         return None
     found = re.search(r"(?:^|[,;\s])wait=(\d{1,9})\b", preference)

@@ -92,19 +92,22 @@ def _answering(by_method: Mapping[str, Route], service: Service) -> Callable[[Re
     async def answer(request: Request, named: str) -> Response:
         call = Call(request, service, _request_id(request), named=named)
         try:
-            origins.check_host(request)
+            passes = _passes_again(call)
+            if not passes:
+                origins.check_host(request.head)
             route = by_method.get(request.method)
             if route is None:
                 response: Response = _unrouted(call, methods if by_method else None)
-            elif route.roles is not None and not (_is_remembered(route, call) or await _is_proved(route, call)):
+            elif not (passes or route.roles is None or _is_remembered(route, call) or await _is_proved(route, call)):
                 # Used or out of time: what makes an EventSource stop asking.
                 response = web.Response(status=204)
             else:
-                _check(route, call)
-                if "Expect" in request.headers:
-                    await welcome_body(request)
-                if request.whole is None and request.method == "POST":
-                    await call.wait_for_body()
+                if not passes:
+                    _check(route, call)
+                if request.method == "POST":
+                    call.count_write()
+                if request.whole is None:
+                    await _wait_for_body(call)
                 response = await route.handler(call)
         except (Rejected, Unavailable, InternalFault) as error:
             tell_refusal(call, error.code, route=path)
@@ -133,6 +136,19 @@ def _unrouted(call: Call, methods: str | None) -> Response:
     raise MethodNotAllowed(methods)
 
 
+def _passes_again(call: Call) -> bool:
+    """
+    True if its caller passed with this very head before, and is believed still.
+
+    Host, method and role, and what the query asks, are then the same that passed, and are not looked at again.
+    """
+    passed_as = call.request.head.passed_as
+    if passed_as is None or call.service.identity.remembered(call.request) is not passed_as:
+        return False
+    call.credential = passed_as
+    return True
+
+
 def _is_remembered(route: Route, call: Call) -> bool:
     """True if it is known already who calls, which mostly it is; nothing is waited for."""
     if route.ticket and "ticket" in call.request.query:
@@ -150,16 +166,23 @@ async def _is_proved(route: Route, call: Call) -> bool:
 
 
 def _check(route: Route, call: Call) -> None:
-    """Refuses who may not call *route*, or not so often, or asks it for what it does not take."""
+    """Refuses who may not call *route*, or asks it for what it does not take; anybody else has passed with its head."""
     if route.roles is not None:
-        principal = call.principal
-        if principal.role not in route.roles:
-            message = f"the role {principal.role} may not do this"
+        role = call.principal.role
+        if role not in route.roles:
+            message = f"the role {role} may not do this"
             raise AccessDenied(message)
-        if call.request.method == "POST":
-            call.count_write()
     if route.query is not None:
         _check_query(call.request, route.query)
+    call.request.head.passed_as = call.credential
+
+
+async def _wait_for_body(call: Call) -> None:
+    """The body, which aiohttp's loop left on its way, is there if the method has one that counts."""
+    if "Expect" in call.request.headers:
+        await welcome_body(call.request)
+    if call.request.method == "POST":
+        await call.wait_for_body()
 
 
 def _check_query(request: Request, known: frozenset[str]) -> None:
@@ -171,7 +194,7 @@ def _check_query(request: Request, known: frozenset[str]) -> None:
 
 def _request_id(request: Request) -> str:
     """The caller's own request id if it is a sane one, else ours."""
-    sent = request.headers.get("X-Request-Id")
+    sent = request.head.request_id
     if sent is not None and _REQUEST_ID.fullmatch(sent) is not None:
         return sent
     return new_request_id()

@@ -24,7 +24,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.streams import EMPTY_PAYLOAD
 
 from jobsvc.http.reply import Reply
-from jobsvc.http.request import Adorned, Request
+from jobsvc.http.request import Adorned, Head, Request
 
 if TYPE_CHECKING:
     from aiohttp.http import RawRequestMessage
@@ -54,6 +54,23 @@ _KNOWN_BYTES_MAX: Final = 4_096
 _HEAD_END: Final = b"\r\n\r\n"
 
 
+class PlainHead(Head):
+    """
+    A plain request's head.
+
+    Attributes:
+        body_at: Where the body begins behind it, ...
+        size: ... and how long the request is altogether.
+    """
+
+    __slots__ = ("body_at", "size")
+
+    def __init__(self, message: RawRequestMessage, *, body_at: int, size: int) -> None:
+        super().__init__(message, message.url)
+        self.body_at = body_at
+        self.size = size
+
+
 class FastPath(BaseProtocol):
     """
     One connection, for as long as all that comes over it is plain.
@@ -65,19 +82,19 @@ class FastPath(BaseProtocol):
 
     __slots__ = (
         "_asked",
-        "_body_at",
         "_came",
         "_closing",
         "_early",
+        "_head",
         "_heads",
+        "_idle_s",
         "_idle_timer",
         "_idle_until",
+        "_is_plain",
         "_known",
-        "_message",
         "_rest_timer",
         "_server",
         "_serving",
-        "_size",
         "_waiter",
         "peername",
         "proved",
@@ -99,15 +116,15 @@ class FastPath(BaseProtocol):
             response_with_body=False,
             auto_decompress=False,
         )
-        self._known: dict[bytes, tuple[RawRequestMessage, int]] = {}
-        """Heads of plain requests, what each says, and how long its body is."""
+        self._known: dict[bytes, PlainHead] = {}
+        """Heads of plain requests, and what each says."""
         self._server = server
         self._came = b""
-        """What came of the request that is being read, ..."""
-        self._message: RawRequestMessage | None = None
+        """What came in pieces of the request that is being read, ..."""
+        self._head: PlainHead | None = None
         """... its head if that is whole, ..."""
-        self._body_at = self._size = 0
-        """... where its body begins, and how long it is altogether."""
+        self._is_plain = True
+        """... and False if its head was seen to be another's than a plain request's."""
         self._asked: Request | None = None
         """The request that is being answered."""
         self._early = b""
@@ -116,6 +133,7 @@ class FastPath(BaseProtocol):
         self._waiter: asyncio.Future[None] | None = None
         self._rest_timer: asyncio.TimerHandle | None = None
         self._idle_timer: asyncio.TimerHandle | None = None
+        self._idle_s = server.service.settings.connection_idle_s
         self._idle_until = 0.0
         self._closing = False
         self.proved: Proved | None = None
@@ -147,36 +165,52 @@ class FastPath(BaseProtocol):
             if len(self._early) > _PIECES_BYTES_MAX:
                 self.transport.pause_reading()
             return
-        came = self._came = self._came + data if self._came else data
-        message = self._message or self._head_of(came)
-        if message is None and self._size:
-            self._hand_over()
-        elif message is not None and len(came) == self._size:
-            self._ask(message, came[self._body_at :])
-        elif len(came) > _PIECES_BYTES_MAX or (message is not None and len(came) > self._size):
+        came = self._came + data if self._came else data
+        head = self._head or self._head_of(came)
+        if head is None or len(came) != head.size:
+            self._wait_for_rest(came, head)
+            return
+        if self._came:
+            self._forget_pieces()
+        self._asked = Request(head, head.method, head.url, head.headers, came[head.body_at :], self)
+        waiter = self._waiter
+        if waiter is not None:
+            self._waiter = None
+            waiter.set_result(None)
+        elif self._serving is None:
+            self._serving = self._loop.create_task(self._serve(), name="connection")
+
+    def _wait_for_rest(self, came: bytes, head: PlainHead | None) -> None:
+        """What *came* is no plain request that is whole: if it may become one soon it is kept, else it is aiohttp's."""
+        self._came, self._head = came, head
+        if not self._is_plain or len(came) > _PIECES_BYTES_MAX or (head is not None and len(came) > head.size):
             self._hand_over()
         elif self._rest_timer is None:
             self._rest_timer = self._loop.call_later(_PIECES_S, self._hand_over)
 
-    def _head_of(self, came: bytes) -> RawRequestMessage | None:
-        """The head of a plain request, once it is whole; None with a size if the request is not plain."""
+    def _forget_pieces(self) -> None:
+        self._came, self._head = b"", None
+        if self._rest_timer is not None:
+            self._rest_timer.cancel()
+            self._rest_timer = None
+
+    def _head_of(self, came: bytes) -> PlainHead | None:
+        """The head of a plain request, once it is whole; None as well if the request is not plain, which is noted."""
         end = came.find(_HEAD_END) + len(_HEAD_END)
         if end < len(_HEAD_END):
             return None
-        head = came[:end]
-        known = self._known.get(head) or self._read(head)
-        self._body_at = self._size = end
-        if known is None:
-            return None
-        self._message, length = known
-        self._size += length
-        return self._message
+        said = came[:end]
+        head = self._known.get(said)
+        if head is None:
+            head = self._read(said)
+            self._is_plain = head is not None
+        return head
 
-    def _read(self, head: bytes) -> tuple[RawRequestMessage, int] | None:
-        """What *head* says and how long its body is, remembered if it is short; None if it is not plain."""
+    def _read(self, said: bytes) -> PlainHead | None:
+        """The head that *said* so, remembered if it is short; None if it is not a plain request's."""
         assert self._heads is not None  # noqa: S101  # until the connection is left, and then nothing is read
         try:
-            messages, upgraded, _ = self._heads.feed_data(head)
+            messages, upgraded, _ = self._heads.feed_data(said)
         except HttpProcessingError:
             return None
         if len(messages) != 1 or upgraded:
@@ -198,10 +232,10 @@ class FastPath(BaseProtocol):
             return None
         if len(self._known) >= _KNOWN_MAX:
             self._known.clear()
-        known = message, length
-        if len(head) <= _KNOWN_BYTES_MAX:
-            self._known[head] = known
-        return known
+        head = PlainHead(message, body_at=len(said), size=len(said) + length)
+        if len(said) <= _KNOWN_BYTES_MAX:
+            self._known[said] = head
+        return head
 
     def pause_reading(self) -> None:
         """Asked by aiohttp's readers of bodies; here bodies are there."""
@@ -215,19 +249,6 @@ class FastPath(BaseProtocol):
             super().connection_lost(exc)
 
     # Answering
-
-    def _ask(self, message: RawRequestMessage, body: bytes) -> None:
-        if self._rest_timer is not None:
-            self._rest_timer.cancel()
-            self._rest_timer = None
-        self._came, self._message, self._size = b"", None, 0
-        self._asked = Request(message, message.url, body, self)
-        waiter = self._waiter
-        if waiter is not None:
-            self._waiter = None
-            waiter.set_result(None)
-        elif self._serving is None:
-            self._serving = self._loop.create_task(self._serve(), name="connection")
 
     def adorned(self, message: RawRequestMessage) -> Adorned:
         """Aiohttp's request for *message*, which came over this connection."""
@@ -289,8 +310,7 @@ class FastPath(BaseProtocol):
 
     def _idle_from_now(self) -> None:
         """The next request may come within the time of the settings."""
-        idle_s = self._server.service.settings.connection_idle_s
-        self._idle_until = self._loop.time() + idle_s
+        self._idle_until = self._loop.time() + self._idle_s
         if self._idle_timer is None:
             self._idle_timer = self._loop.call_at(self._idle_until, self._look_if_idle)
 

@@ -99,7 +99,7 @@ class Identity:
             Unauthenticated: Neither proves anybody.
             AccessDenied: A write under a cookie that another site's page may have caused.
         """
-        authorization = request.headers.get("Authorization")
+        authorization = request.head.authorization
         if authorization is not None:
             scheme, _, text = authorization.partition(" ")
             if scheme.lower() != "bearer":
@@ -126,7 +126,7 @@ class Identity:
         if connection is None or connection.proved is None:
             return None
         authorization, credential, times = connection.proved
-        if times != self._times_forgotten or request.headers.get("Authorization") != authorization:
+        if times != self._times_forgotten or request.head.authorization != authorization:
             return None
         return credential if credential.bearer.expires_at > self._clock.now() else None
 

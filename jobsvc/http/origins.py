@@ -16,7 +16,7 @@ from jobsvc.http.problems import Misdirected
 from jobsvc.settings import is_loopback
 
 if TYPE_CHECKING:
-    from jobsvc.http.request import Request
+    from jobsvc.http.request import Head, Request
     from jobsvc.settings import Settings
 
 COOKIE: Final = "jobsvc_session"
@@ -47,14 +47,14 @@ class Origins:
         """The one name under which the session's cookie counts on *request*."""
         return SECURE_COOKIE if self.is_secure(request) else COOKIE
 
-    def check_host(self, request: Request) -> None:
+    def check_host(self, head: Head) -> None:
         """
         Refuses a Host name that is not ours, which a rebinding page would send; ports are not compared.
 
         Raises:
             Misdirected: It is not ours.
         """
-        host = request.headers.get("Host", "")
+        host = head.host or ""
         if host in self._met:
             return
         name = _name_of(host)

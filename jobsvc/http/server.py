@@ -21,7 +21,7 @@ from jobsvc.http.edge import new_request_id
 from jobsvc.http.fast_path import HEAD_LINE_BYTES_MAX, FastPath
 from jobsvc.http.problems import CONTENT_TYPE, InternalFault, Malformed, problem, problem_response
 from jobsvc.http.reply import Reply
-from jobsvc.http.request import Adorned, Request
+from jobsvc.http.request import Adorned, Head, Request
 from jobsvc.resource import encode
 from jobsvc.telemetry import log, log_failure
 
@@ -135,7 +135,8 @@ class Server(web.Server):
         return response
 
     async def _answer_adorned(self, request: Adorned) -> Response:
-        return await self.answer(Request(request, request.rel_url, None, None))
+        head = Head(request, request.rel_url)
+        return await self.answer(Request(head, head.method, head.url, head.headers, None, None))
 
     def _request(self, *parts: Any) -> Adorned:  # noqa: ANN401  # message, payload, protocol, writer, task
         return Adorned(*parts, asyncio.get_running_loop(), service=self.service)
