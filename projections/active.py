@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from jobsvc.domain.events import Created
+from jobsvc.domain.events import ENDS, Created
 from jobsvc.domain.job import Job, evolve
+from jobsvc.domain.machine import next_state
+from jobsvc.domain.words import TERMINAL
 
 if TYPE_CHECKING:
     from jobsvc.domain.events import Event
@@ -24,7 +26,11 @@ class Active:
 
     def apply(self, row: Job | None, event: Event) -> Job | None:
         """The job after *event*, or None once it has ended."""
-        if row is None and not isinstance(event.facts, Created):
+        facts = event.facts
+        if row is None and not isinstance(facts, Created):
+            return None
+        # What an end leaves of the job is history's; nobody looks at it here, so it need not be made.
+        if row is not None and type(facts) in ENDS and next_state(row.state, event.type) in TERMINAL:
             return None
         return self.row(evolve(row, event))
 

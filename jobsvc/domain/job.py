@@ -164,6 +164,8 @@ def evolve(job: Job | None, event: Event) -> Job:
     state = next_state(job.state, event.type)
     if isinstance(facts, Started):
         return _started(job, event, facts, state=state)
+    if isinstance(facts, Progressed):
+        return _progressed(job, event, payload, state=state)
     job = replace(job, state=state, version=event.version, position=event.position)
     match facts:
         case Completed():
@@ -171,9 +173,6 @@ def evolve(job: Job | None, event: Event) -> Job:
             return replace(ended, result=payload.result, failure=None)
         case Due():
             return replace(job, due_at=None, ready_at=event.at)
-        case Progressed():
-            progress = Progress(percent=payload.percent, message=payload.message, data=payload.progress_data)
-            return replace(job, progress=progress, leased_at=event.at)
         case AttemptFailed():
             job = _let_go(job, fence=facts.fence, attempt=job.attempt)
             return replace(job, failure=payload.failure, due_at=facts.due_at, ready_at=facts.due_at)
@@ -254,6 +253,13 @@ def _started(job: Job, event: Event, facts: Started, *, state: State) -> Job:
         first_started_at=job.first_started_at or at,
         progress=None,
         failure=None,
+    )
+
+
+def _progressed(job: Job, event: Event, payload: Payload, *, state: State) -> Job:
+    progress = Progress(payload.percent, payload.message, payload.progress_data)
+    return replace(
+        job, state=state, version=event.version, position=event.position, progress=progress, leased_at=event.at
     )
 
 

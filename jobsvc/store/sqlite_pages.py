@@ -8,6 +8,7 @@ waits for a long page. Here are also the few words that every question to the en
 from __future__ import annotations
 
 import asyncio
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from jobsvc.store import codec
@@ -56,9 +57,10 @@ async def unpacked(packed: bytes) -> list[tuple[int, Event]]:
         UnreadableEvent: One of them does not decode.
     """
     events: list[tuple[int, Event]] = []
-    for entry in _unpack(packed):
-        events.append(entry)
-        if len(events) % EVENTS_PER_SLICE == 0:
+    entries = _unpack(packed)
+    while some := list(islice(entries, EVENTS_PER_SLICE)):
+        events += some
+        if len(some) == EVENTS_PER_SLICE:
             await asyncio.sleep(0)
     return events
 
@@ -67,7 +69,7 @@ def _unpack(packed: bytes) -> Iterator[tuple[int, Event]]:
     start = 0
     while start < len(packed):
         end = packed.index(b"\n", start)
-        place, position, job_id, version, name, schema, at, facts, payload = packed[start:end].split(b"\x1f")
+        place, position, job_id, version, name, schema, at, facts, payload = packed[start:end].decode().split("\x1f")
         facts_end = end + 1 + int(facts)
         payload_length = int(payload)
         start = facts_end + max(payload_length, 0)
@@ -75,9 +77,9 @@ def _unpack(packed: bytes) -> Iterator[tuple[int, Event]]:
             int(place),
             codec.decode_event(
                 int(position),
-                job_id.decode(),
+                job_id,
                 version=int(version),
-                type=name.decode(),
+                type=name,
                 schema=int(schema),
                 at=int(at),
                 facts=packed[end + 1 : facts_end],
