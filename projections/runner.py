@@ -19,6 +19,7 @@ from jobsvc.domain.errors import Conflict
 from jobsvc.domain.words import JobId
 from jobsvc.store.seam import ROWS_PER_PAGE_MAX, Parked
 from projections.folding import Folding, Rows, take
+from projections.projection import is_kept
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -92,7 +93,8 @@ async def replay(
             progress(position)
         if not events or len(wanted) < len(events):
             break
-    return Replayed(projection.name, position, rows)
+    keeps = is_kept(projection)
+    return Replayed(projection.name, position, {key: row for key, row in rows.items() if keeps(row)})
 
 
 class TooManyParked(Exception):

@@ -23,3 +23,25 @@ def of_schema_2(path: Path, *, side: str = "a") -> Path:
         raw.execute(f"CREATE INDEX history_{side}_{index} ON history ({columns})")
     raw.close()
     return path
+
+
+def with_active_jobs_in_history(path: Path) -> Path:
+    """
+    The stopped log at *path* is as a version leaves it whose history had a row of each job from its birth on.
+    """
+    raw = connect(path, read_only=False)
+    raw.execute("ALTER TABLE history RENAME TO newer")
+    raw.execute("""
+        CREATE TABLE history (
+            job_id TEXT PRIMARY KEY, owner TEXT NOT NULL, kind TEXT NOT NULL, key TEXT, state TEXT NOT NULL,
+            created_at INTEGER NOT NULL, finished_at INTEGER
+        ) STRICT, WITHOUT ROWID
+    """)
+    raw.execute("INSERT INTO history SELECT * FROM newer")
+    raw.execute("INSERT INTO history SELECT job_id, owner, kind, key, 'queued', 1, NULL FROM keys")
+    raw.execute("DROP TABLE newer")
+    for index in ("by_owner", "by_key"):
+        column = index.removeprefix("by_")
+        raw.execute(f"CREATE INDEX history_a_{index} ON history ({column}, job_id) WHERE finished_at IS NOT NULL")
+    raw.close()
+    return path

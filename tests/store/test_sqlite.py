@@ -10,13 +10,14 @@ import pytest
 from pysqlite3 import OperationalError
 
 from jobsvc.domain.errors import Corrupt, StoreDown
+from jobsvc.operate.verify import verify
 from jobsvc.store import driver
 from jobsvc.store.blocks import block
 from jobsvc.store.seam import Needs
 from jobsvc.store.sqlite import SqliteStore
 from tests.store.failing_driver import FailingConnect
-from tests.store.histories import History, chain_of, job_id
-from tests.store.older import of_schema_2
+from tests.store.histories import History, chain_of, history_row, job_id
+from tests.store.older import of_schema_2, with_active_jobs_in_history
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable
@@ -209,6 +210,32 @@ async def test_a_file_of_schema_2_finds_results_by_their_key(tmp_path: Path, sid
     await store.close()
 
     assert [(block("create_history_completed", table="history", side=side),)] == made
+
+
+async def test_a_history_with_active_jobs_in_it_is_read_as_one_without(tmp_path: Path) -> None:
+    """
+    An earlier version's rows without an end are passed over, stand in nobody's way, and become rows like the others.
+    """
+    path, history, store = tmp_path / "log.db", History(), SqliteStore(tmp_path / "log.db")
+    for number in (1, 2):
+        history.create(number)
+        history.start(number)
+    history.complete(2)
+    await store.open()
+    await store.append(history.batch(), decided_at=0)
+    await store.close()
+    with_active_jobs_in_history(path)
+
+    await store.open()
+    before, damaged = await store.read_view("history", after="", limit=9), (await verify(store)).findings
+    history.complete(1)
+    await store.append(history.batch(), decided_at=5)
+    after, then = await store.read_view("history", after="", limit=9), (await verify(store)).findings
+    await store.close()
+
+    assert [history_row(history.jobs[job_id(2)])] == before
+    assert [history_row(history.jobs[job_id(number)]) for number in (1, 2)] == after
+    assert [[], []] == [damaged, then]
 
 
 async def test_every_pragma_is_in_force(tmp_path: Path) -> None:

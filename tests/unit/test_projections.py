@@ -33,7 +33,7 @@ from jobsvc.domain.events import (
     Started,
     Terms,
 )
-from jobsvc.domain.job import Job, evolve
+from jobsvc.domain.job import Job, evolve, fold
 from jobsvc.domain.words import ERASED
 from jobsvc.store.seam import HistoryRow, KeyRow
 from projections.active import Active
@@ -190,6 +190,19 @@ def test_a_terminal_event_removes_the_row(end: Facts) -> None:
     assert {} == active
     assert {} == keys
     assert events[-1].at == history[JOB].finished_at
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("story", [QUEUED, SCHEDULED, RUNNING, RETRYING, CANCELLING])
+def test_an_end_that_no_machine_allows_leaves_what_it_leaves_of_the_job(story: Story, end: Facts) -> None:
+    """
+    What ``active`` makes of any end is what the job says that was folded over it.
+    """
+    events = record((*story, end))
+    job = fold(events)
+
+    assert job is not None
+    assert ({JOB: job} if job.active else {}) == rows_after(Active(), events)
 
 
 @pytest.mark.parametrize("projection", [Active(), History(), Keys()])
