@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from jobsvc.domain.events import ENDS, Created
 from jobsvc.domain.job import Job, evolve
 from jobsvc.domain.machine import next_state
-from jobsvc.domain.words import TERMINAL
+from jobsvc.domain.words import ACTIVE, TERMINAL
 
 if TYPE_CHECKING:
     from jobsvc.domain.events import Event
@@ -36,4 +36,4 @@ class Active:
 
     def row(self, job: Job) -> Job | None:
         """The row of *job* as it stands: itself, or none once it has ended."""
-        return job if job.active else None
+        return job if job.state in ACTIVE else None
