@@ -188,9 +188,10 @@ DELETE FROM marks WHERE (principal, scope, key) IN (
 -- interpreter's lock, which under a busy event loop costs up to 5 ms, and a page of 2,000 rows would pay that 2,000 times.
 
 -- name: packed
--- One event in a page: a header that ends with a line feed, with the lengths in bytes of facts and payload, then both.
-e.position || char(31) || e.job_id || char(31) || e.version || char(31) || e.type || char(31) || e.schema || char(31)
-|| e.at || char(31) || octet_length(e.facts) || char(31) || coalesce(octet_length(e.payload), -1) || char(10)
+-- One event in a page, behind its place: a list of JSON that ends with a line feed, with the lengths in bytes of facts and
+-- payload, then both.
+e.position || ',' || json_quote(e.job_id) || ',' || e.version || ',' || json_quote(e.type) || ',' || e.schema || ','
+|| e.at || ',' || octet_length(e.facts) || ',' || coalesce(octet_length(e.payload), -1) || ']' || char(10)
 || e.facts || coalesce(e.payload, '')
 
 -- name: size
@@ -216,7 +217,7 @@ WITH sized AS (
     LIMIT :limit
 )
 SELECT CAST(group_concat(line, '') AS BLOB), ({archived_through}) FROM (
-    SELECT '0' || char(31) || {packed} AS line
+    SELECT '[0,' || {packed} AS line
     FROM events AS e
     WHERE e.position > :after AND e.position <= ({page_end})
     ORDER BY e.position
@@ -246,7 +247,7 @@ sized AS (
     LIMIT :limit
 )
 SELECT CAST(group_concat(line, '') AS BLOB), ({archived_through}) FROM (
-    SELECT '0' || char(31) || {packed} AS line
+    SELECT '[0,' || {packed} AS line
     FROM sized AS s CROSS JOIN events AS e ON e.position = s.position
     WHERE s.position <= ({page_end})
     ORDER BY s.position
@@ -264,7 +265,7 @@ WITH sized AS (
     LIMIT :limit
 )
 SELECT CAST(group_concat(line, '') AS BLOB), ({archived_through}) FROM (
-    SELECT '0' || char(31) || {packed} AS line
+    SELECT '[0,' || {packed} AS line
     FROM events AS e
     WHERE
         e.job_id = :job_id AND e.position > :after AND e.position <= ({page_end})
@@ -283,14 +284,14 @@ SELECT
         FROM json_each(:wanted) AS w CROSS JOIN archived_jobs AS a ON a.job_id = w.value ->> 0
     )
 FROM (
-    SELECT w.key AS place, e.version AS version, w.key || char(31) || {packed} AS line
+    SELECT w.key AS place, e.version AS version, '[' || w.key || ',' || {packed} AS line
     FROM json_each(:wanted) AS w
     CROSS JOIN events AS e INDEXED BY events_without_progress ON e.job_id = w.value ->> 0
     WHERE
         e.type <> 'job.progressed' AND e.version <= coalesce(w.value ->> 1, 9223372036854775807)
         AND e.position <= :until
     UNION ALL
-    SELECT w.key AS place, e.version AS version, w.key || char(31) || {packed} AS line
+    SELECT w.key AS place, e.version AS version, '[' || w.key || ',' || {packed} AS line
     FROM json_each(:wanted) AS w
     CROSS JOIN events AS e ON e.position = (
         SELECT p.position

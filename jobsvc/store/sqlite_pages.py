@@ -11,6 +11,8 @@ import asyncio
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
+from msgspec import json
+
 from jobsvc.store import codec
 from jobsvc.store.blocks import block
 from jobsvc.store.seam import BYTES_PER_PAGE_MAX, Head
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
     from jobsvc.store.sqlite_segments import Which
 
 POSITION_MAX: Final = 2**63 - 1
+
+_decode_header: Final = json.Decoder(tuple[int, int, str, int, str, int, int, int, int]).decode
+"""Place, position, job, version, type, schema, moment, and how many bytes facts and payload have; -1 for no payload."""
 
 
 def select_head(raw: RawConnection) -> Head:
@@ -69,21 +74,20 @@ def _unpack(packed: bytes) -> Iterator[tuple[int, Event]]:
     start = 0
     while start < len(packed):
         end = packed.index(b"\n", start)
-        place, position, job_id, version, name, schema, at, facts, payload = packed[start:end].decode().split("\x1f")
-        facts_end = end + 1 + int(facts)
-        payload_length = int(payload)
-        start = facts_end + max(payload_length, 0)
+        place, position, job_id, version, name, schema, at, facts, payload = _decode_header(packed[start:end])
+        facts_end = end + 1 + facts
+        start = facts_end + max(payload, 0)
         yield (
-            int(place),
+            place,
             codec.decode_event(
-                int(position),
+                position,
                 job_id,
-                version=int(version),
+                version=version,
                 type=name,
-                schema=int(schema),
-                at=int(at),
+                schema=schema,
+                at=at,
                 facts=packed[end + 1 : facts_end],
-                payload=None if payload_length < 0 else packed[facts_end:start],
+                payload=None if payload < 0 else packed[facts_end:start],
             ),
         )
 
@@ -95,7 +99,7 @@ def settled_to(packed: bytes, which: Which) -> int:
     start = count = size = position = 0
     while start < len(packed):
         end = packed.index(b"\n", start)
-        header = packed[start:end].split(b"\x1f")
-        length = int(header[-2]) + max(int(header[-1]), 0)
-        count, size, position, start = count + 1, size + length, int(header[1]), end + 1 + length
+        _, position, *_, facts, payload = _decode_header(packed[start:end])
+        length = facts + max(payload, 0)
+        count, size, start = count + 1, size + length, end + 1 + length
     return which.until if count < which.limit and size < BYTES_PER_PAGE_MAX else position
