@@ -30,10 +30,10 @@ Rows = dict[str, Any]
 def take(projection: Projection, rows: Rows, events: Iterable[Event]) -> set[str]:
     """*rows* after *events*; the keys that they touched. Raises whatever the projection does."""
     touched: set[str] = set()
-    key_of = row_key(projection)
+    key_of, apply = row_key(projection), projection.apply
     for event in events:
         key = str(key_of(event))
-        row = projection.apply(rows.get(key), event)
+        row = apply(rows.get(key), event)
         touched.add(key)
         if row is None:
             rows.pop(key, None)

@@ -9,7 +9,8 @@ and ``row_type`` (a msgspec Struct or a builtin, for reading its rows back). One
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,9 +39,8 @@ def row_key(projection: Projection) -> Callable[[Event], str]:
     return key or job_id_of
 
 
-def job_id_of(event: Event) -> str:
-    """The job that *event* happened to: where a projection says nothing else, each has a row."""
-    return event.job_id
+job_id_of: Final[Callable[[Event], str]] = attrgetter("job_id")
+"""The job that an event happened to: where a projection says nothing else, each has a row."""
 
 
 def is_kept(projection: Projection) -> Callable[[Any], bool]:

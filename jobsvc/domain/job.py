@@ -15,6 +15,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from msgspec.structs import replace
 
 from jobsvc.domain.events import (
+    TYPE_OF_FACTS,
     AttemptFailed,
     Cancelled,
     CancelRequested,
@@ -161,7 +162,7 @@ def evolve(job: Job | None, event: Event) -> Job:
     if job is None:
         message = f"the stream of {event.job_id} does not begin with job.created"
         raise ValueError(message)
-    state = next_state(job.state, event.type)
+    state = next_state(job.state, TYPE_OF_FACTS[type(facts)])
     if isinstance(facts, Started):
         return _started(job, event, facts, state=state)
     if isinstance(facts, Progressed):
