@@ -190,9 +190,10 @@ DELETE FROM marks WHERE (principal, scope, key) IN (
 -- name: packed
 -- One event in a page, behind its place: a list of JSON that ends with a line feed, with the lengths in bytes of facts and
 -- payload, then both.
-e.position || ',' || json_quote(e.job_id) || ',' || e.version || ',' || json_quote(e.type) || ',' || e.schema || ','
-|| e.at || ',' || octet_length(e.facts) || ',' || coalesce(octet_length(e.payload), -1) || ']' || char(10)
-|| e.facts || coalesce(e.payload, '')
+concat_ws(
+    ',', e.position, json_quote(e.job_id), e.version, json_quote(e.type), e.schema, e.at, octet_length(e.facts),
+    coalesce(octet_length(e.payload), -1)
+) || ']' || char(10) || e.facts || coalesce(e.payload, '')
 
 -- name: size
 -- How many bytes of one event grow with what its caller sent; read off the row's header, however large it is.
